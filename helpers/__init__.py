@@ -1,0 +1,1 @@
+"""Everything about observing a cluster: API edge, agents, probes, waiting, matrices, verdicts."""
