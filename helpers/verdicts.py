@@ -10,7 +10,7 @@ from __future__ import annotations
 from helpers.model import Family
 
 
-class Undecided(Exception):
+class Undecided(Exception):  # noqa: N818  # a verdict, not an error
     """The requirement could not be decided; subclasses say which kind."""
 
 
