@@ -1,0 +1,1 @@
+"""Agents: the shipped program, the sessions that drive it, and their deployment."""
