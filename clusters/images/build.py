@@ -1,0 +1,330 @@
+"""The plan of an image build and its execution: which steps, in which order, from which inputs.
+
+Go components and the Debian root are independent of each other and are made side by side (the
+first needs the processor, the second the network); the node image needs all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusters.images import components, debian, golang, node, oci, unpack
+from clusters.images.api import ImageRequest, ImageSet, read_image_set
+from clusters.images.cache import KEY_LENGTH, Cache, cache_root, content_key
+from clusters.images.errors import CancelledError, ImageBuildError
+from clusters.images.process import Children
+from clusters.images.progress import Clock, Progress
+from clusters.images.versions import Component, Versions, pinned
+
+HERE = Path(__file__).resolve().parent
+NODE_RECIPE = ("components.py", "node.py", "oci.py", "unpack.py")
+SHARED_COMPONENTS = ("cni", "containerd", "coredns", "etcd", "kind", "pause")
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+MIB = 1 << 20
+# Measured on a build from nothing; Go keeps sources and compiled packages in caches of its own.
+GO_CACHES_MIB = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One cached step: it fills the directory that it is given, or raises."""
+
+    name: str
+    what: str
+    key: str
+    mib: int
+    make: Callable[[Children, Path, Path], None]
+    """Called with the build's child processes, the directory to fill and the log file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All steps of one request. `go` and `root` are independent, `image` needs them all."""
+
+    key: str
+    go: tuple[Step, ...]
+    root: Step
+    image: Step
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step, each after those that it needs."""
+        return (*self.go, self.root, self.image)
+
+
+def go_components(request: ImageRequest, versions: Versions) -> dict[str, Component]:
+    """The Go components of a request by name, the longest build first."""
+    names = [
+        versions.kubernetes_version(request.kubernetes).component,
+        *(versions.calico_version(each).component for each in request.calico),
+        *SHARED_COMPONENTS,
+    ]
+    return {name: versions.components[name] for name in names}
+
+
+def plan(request: ImageRequest, cache: Cache, versions: Versions) -> Plan:
+    """The steps of a request. Reads only small files of the repository.
+
+    Raises:
+        ImageBuildError: a requested version is not pinned.
+    """
+    selected = go_components(request, versions)
+    go = {name: _go_step(name, component) for name, component in selected.items()}
+    root = Step(
+        name="debian",
+        what=f"Debian {versions.debian.suite} root file system",
+        key=debian.root_key(versions.debian),
+        mib=1200,
+        make=lambda children, target, log: debian.build_root(
+            children, versions.debian, target, log
+        ),
+    )
+    key = content_key(
+        {
+            "request": [request.kubernetes, request.calico],
+            "kubernetes": versions.kubernetes_version(request.kubernetes).model_dump(mode="json"),
+            "calico": [
+                versions.calico_version(each).model_dump(mode="json") for each in request.calico
+            ],
+            "steps": [step.key for step in (*go.values(), root)],
+        },
+        [HERE / name for name in NODE_RECIPE],
+    )
+    inputs = {name: cache.entry(step.name, step.key) for name, step in go.items()}
+    debian_entry = cache.entry(root.name, root.key)
+    image = Step(
+        name="node",
+        what="component images and node root file system",
+        key=key,
+        mib=5000,
+        make=lambda children, target, log: _ImageStep(
+            request, versions, inputs, debian_entry, key
+        ).make(children, target, log),
+    )
+    return Plan(key=key, go=tuple(go.values()), root=root, image=image)
+
+
+def _go_step(name: str, component: Component) -> Step:
+    return Step(
+        name=f"go-{name}",
+        what=f"compiling {', '.join(component.programs)} {component.version}",
+        key=golang.component_key(component),
+        mib=400,
+        make=lambda children, target, log: golang.build(children, component, target, log),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageStep:
+    """Makes the last step's directory: rootfs.tar, the client programs, manifests, the record."""
+
+    request: ImageRequest
+    versions: Versions
+    inputs: Mapping[str, Path]
+    debian: Path
+    key: str
+
+    def make(self, children: Children, target: Path, log: Path) -> None:
+        root, work = target / "root", target / "work"
+        root.mkdir()
+        work.mkdir()
+        archive = str(self.debian / "root.tar")
+        children.run(
+            [*debian.TAR, "--preserve-permissions", "--extract", f"--file={archive}",
+             f"--directory={root}"],
+            log,
+        )  # fmt: skip
+        images = self._images(children, root, work, log)
+        digests = oci.write_archive(images, architecture(), work / "images.tar")
+        programs = unpack.Programs(
+            self.inputs["containerd"] / "bin/containerd", self.inputs["containerd"] / "bin/ctr"
+        )
+        store = root / "var/lib/containerd"
+        names = [each.name for each in images]
+        unpack.unpack(children, programs, work / "images.tar", names, store, log)
+        shutil.rmtree(work)
+        kubernetes = self.versions.kubernetes_version(self.request.kubernetes)
+        parts = node.NodeParts(
+            components=self.inputs,
+            kubernetes=kubernetes.component,
+            version=self.request.kubernetes,
+            pause_image=kubernetes.images["pause"],
+        )
+        node.install(children, parts, root, log)
+        node.pack(children, root, target / "rootfs.tar", log)
+        self._clients(target, kubernetes.component)
+        self._record(target, digests)
+
+    def _images(
+        self, children: Children, root: Path, work: Path, log: Path
+    ) -> list[oci.Image]:
+        tools = work / "tools.tar"
+        node.tools_layer(children, root, self.debian / "node-only.txt", tools, log)
+        parts = components.Parts(
+            self.inputs, self.debian / "extracted", oci.Layer.of(tools), work
+        )
+        kubernetes = self.versions.kubernetes_version(self.request.kubernetes)
+        images = [
+            components.agent_image(parts),
+            *components.kubernetes_images(parts, kubernetes),
+        ]
+        for version in self.request.calico:
+            pin = self.versions.calico_version(version)
+            built = components.calico_images(parts, pin.component, version, pin.image_prefix)
+            manifest = self.inputs[pin.component] / "files/manifests/calico.yaml"
+            components.check_manifest_images(manifest, built)
+            images.extend(built)
+        return images
+
+    def _clients(self, target: Path, kubernetes: str) -> None:
+        (target / "bin").mkdir()
+        shutil.copy(self.inputs["kind"] / "bin/kind", target / "bin/kind")
+        os.link(self.inputs[kubernetes] / "bin/kubernetes", target / "bin/kubectl")
+        for version in self.request.calico:
+            component = self.versions.calico_version(version).component
+            source = self.inputs[component] / "files/manifests/calico.yaml"
+            (target / "manifests").mkdir(exist_ok=True)
+            shutil.copy(source, target / "manifests" / f"calico-{version}.yaml")
+
+    def _record(self, target: Path, digests: Mapping[str, str]) -> None:
+        built = {
+            name: {
+                "version": self.versions.components[name].version,
+                **json.loads((path / "go.json").read_text()),
+            }
+            for name, path in self.inputs.items()
+        }
+        extracted = {
+            path.stem: path.read_text() for path in (self.debian / "extracted").glob("*.version")
+        }
+        agent = next(name for name in digests if name.startswith("dsc.local/agent:"))
+        record = {
+            "schema": 1,
+            "key": self.key,
+            "kubernetes": self.request.kubernetes,
+            "calico": list(self.request.calico),
+            "architecture": architecture(),
+            "components": built,
+            "debian": {
+                "suite": self.versions.debian.suite,
+                "packages": json.loads((self.debian / "packages.json").read_text()),
+                "extracted": extracted,
+            },
+            "images": dict(digests),
+            "agent_image": agent,
+            "rootfs_bytes": (target / "rootfs.tar").stat().st_size,
+        }
+        (target / "manifest.json").write_text(json.dumps(record, indent=1, sort_keys=True))
+
+
+def architecture() -> str:
+    """This machine's architecture as images name it.
+
+    Raises:
+        ImageBuildError: images cannot be built for it.
+    """
+    machine = platform.machine()
+    if machine not in ARCHITECTURES:
+        raise ImageBuildError(
+            f"Images cannot be built on {machine}. Use a machine of one of these: "
+            f"{', '.join(ARCHITECTURES)}."
+        )
+    return ARCHITECTURES[machine]
+
+
+def ensure_images(
+    request: ImageRequest,
+    progress: Progress,
+    cache: Cache | None = None,
+    versions: Versions | None = None,
+) -> ImageSet:
+    """Builds the images of a request that are not in the cache, and says where they are.
+
+    Returns at once when all are there. A second builder waits for the first and then uses its
+    result. An interrupted or failed build keeps its complete steps.
+
+    Raises:
+        ImageBuildError: the build cannot succeed on this machine; the message has the fix.
+        StepFailedError: a step's command failed; the message has the end of its log.
+    """
+    cache = cache or Cache(cache_root())
+    steps = plan(request, cache, versions or pinned())
+    entry = cache.entry(steps.image.name, steps.image.key)
+    if not entry.is_dir():
+        with cache.locked(progress):
+            if not entry.is_dir():
+                execute(steps, cache, progress)
+    return read_image_set(entry, node.IMPORT_CHANGES)
+
+
+def execute(steps: Plan, cache: Cache, progress: Progress) -> None:
+    """Makes the missing steps of a plan. The caller holds the cache's lock."""
+    missing = [each for each in steps.steps if not cache.entry(each.name, each.key).is_dir()]
+    check_space(cache, missing)
+    cache.log("x").parent.mkdir(parents=True, exist_ok=True)
+    children, clock = Children(), Clock(progress)
+    clock.say(f"building node image {steps.key[:KEY_LENGTH]}: {len(missing)} steps, {cache.root}")
+
+    def make(step: Step) -> None:
+        if step not in missing:
+            return
+        log = cache.log(step.name)
+        log.write_bytes(b"")
+        with clock.step(step.name, step.what), cache.making(step.name, step.key) as target:
+            step.make(children, target, log)
+
+    _side_by_side(children, make, steps)
+    make(steps.image)
+    times = cache.entry(steps.image.name, steps.image.key) / "seconds.json"
+    times.write_text(json.dumps(clock.seconds, indent=1))
+
+
+def _side_by_side(children: Children, make: Callable[[Step], None], steps: Plan) -> None:
+    """Makes the Debian root in a thread while this one compiles; the first error ends both."""
+    failed = threading.Event()
+
+    def make_root() -> None:
+        try:
+            make(steps.root)
+        except BaseException:
+            failed.set()
+            children.cancel()
+            raise
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        root = pool.submit(make_root)
+        try:
+            for step in steps.go:
+                make(step)
+        except CancelledError:
+            root.result()  # the cause: what failed in the other thread
+            raise
+        except BaseException:
+            children.cancel()
+            raise
+        root.result()
+
+
+def check_space(cache: Cache, missing: list[Step]) -> None:
+    """Checks that the missing steps fit on the disk, before they run for minutes.
+
+    Raises:
+        ImageBuildError: they do not; the message says how much is needed.
+    """
+    existing = next(each for each in (cache.root, *cache.root.parents) if each.exists())
+    need = sum(each.mib for each in missing)
+    need += GO_CACHES_MIB if any(each.name.startswith("go-kubernetes") for each in missing) else 0
+    free = shutil.disk_usage(existing).free // MIB
+    if free < need:
+        raise ImageBuildError(
+            f"Building the images needs {need} MiB at {cache.root}, {free} MiB are free. Free "
+            "some, or set XDG_CACHE_HOME to a directory on a larger disk."
+        )

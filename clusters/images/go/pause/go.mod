@@ -1,0 +1,3 @@
+module dualstack.example/build/pause
+
+go 1.24

@@ -1,0 +1,94 @@
+"""Unpacks an OCI archive into a containerd directory that a node can start with.
+
+A containerd of our own runs for this, with a private socket and state; it names everything
+relative to its root directory, so that directory can be moved into the node's file system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusters.images.errors import StepFailedError
+from clusters.images.process import Children
+
+NAMESPACE = "k8s.io"  # where kubelet's images are
+MANAGED = "io.cri-containerd.image=managed"  # what the CRI plugin lists
+READY_SECONDS = 60.0
+PLUGINS_NOT_NEEDED = (
+    "io.containerd.cri.v1.images",
+    "io.containerd.cri.v1.runtime",
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.nri.v1.nri",
+    "io.containerd.podsandbox.controller.v1.podsandbox",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Where the built containerd and its client are."""
+
+    containerd: Path
+    ctr: Path
+
+
+def unpack(
+    children: Children,
+    programs: Programs,
+    archive: Path,
+    names: Sequence[str],
+    root: Path,
+    log: Path,
+) -> None:
+    """Imports the archive's images into containerd's `root` directory, as overlayfs snapshots.
+
+    The layers' blobs are dropped: a node never exports an image, and copying them into each
+    node's volume would cost more than everything else that a node does when it starts.
+
+    Raises:
+        StepFailedError: containerd did not become ready, or an import failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="dsc-containerd-") as private:
+        with _containerd(children, programs.containerd, root, Path(private), log) as address:
+            ctr = [str(programs.ctr), "--address", address, "--namespace", NAMESPACE]
+            children.run(
+                [*ctr, "images", "import", "--local", "--snapshotter", "overlayfs",
+                 "--discard-unpacked-layers", str(archive)],
+                log,
+            )  # fmt: skip
+            for name in names:
+                children.run([*ctr, "images", "label", name, MANAGED], log)
+            children.run([*ctr, "content", "prune", "references"], log)
+
+
+@contextlib.contextmanager
+def _containerd(
+    children: Children, program: Path, root: Path, private: Path, log: Path
+) -> Iterator[str]:
+    """Runs containerd and yields its address when it says (sd_notify) that it is ready."""
+    configuration = private / "config.toml"
+    disabled = ", ".join(f'"{name}"' for name in PLUGINS_NOT_NEEDED)
+    configuration.write_text(f"version = 3\ndisabled_plugins = [{disabled}]\n")
+    address = str(private / "containerd.sock")
+    notifications = private / "notify.sock"
+    arguments = [
+        str(program), "--config", str(configuration), "--root", str(root),
+        "--state", str(private / "state"), "--address", address,
+    ]  # fmt: skip
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(notifications))
+        listener.settimeout(READY_SECONDS)
+        environment = {"NOTIFY_SOCKET": str(notifications)}
+        with children.started(arguments, log, env=environment):
+            try:
+                while b"READY=1" not in listener.recv(4096):
+                    pass
+            except TimeoutError as error:
+                raise StepFailedError(
+                    f"containerd was not ready after {READY_SECONDS:.0f} s. Its log says why: {log}"
+                ) from error
+            yield address
