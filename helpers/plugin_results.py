@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PROPERTY: Final = "dsc"  # name of the record among a report's user properties
 PAIR: Final = "pair"  # family of a verdict that covers both
 SUITES: Final = "suites"
+# What reports.collect leaves of an error that the first test without a cluster has told in full.
+NO_CLUSTER_AGAIN: Final = "INCONCLUSIVE: no cluster (the first error says why)"
 
 run_directory: Final = pytest.StashKey[Path]()  # set by reports.collect
 _requirement: Final = pytest.StashKey[Requirement]()
@@ -221,6 +223,8 @@ def pytest_report_teststatus(report: Any) -> tuple[str, str, Any] | None:
         return None
     if record["verdict"] == Verdict.BLOCKED:
         return "skipped", "B", ("BLOCKED", {"yellow": True})
+    if record["noCluster"] and report.longrepr == NO_CLUSTER_AGAIN:
+        return "without cluster", "N", ("NO CLUSTER", {"yellow": True})
     if record["verdict"] == Verdict.INCONCLUSIVE:
         category = "failed" if report.when == "call" else "error"
         return category, "I", ("INCONCLUSIVE", {"yellow": True})

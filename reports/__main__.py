@@ -1,0 +1,101 @@
+"""``python -m reports``: read results of runs, compare them, and keep generated files fresh."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from helpers.requirements import RequirementError, requirements
+from reports.diff import differences
+from reports.docs import DOCS_FILE, render_for
+from reports.model import SCHEMA_FILE, ResultsError, read, schema
+from reports.terminal import summary_lines
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+LATEST: Final = ROOT / "reports" / "out" / "latest"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: done; 1: something got worse, or a generated file is stale; 2: usage error."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except (ResultsError, RequirementError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    show = commands.add_parser("show", help="the summary of a run, as it ended")
+    show.add_argument("results", nargs="?", type=Path, default=LATEST, help="directory or file")
+    show.set_defaults(command=_show)
+    diff = commands.add_parser("diff", help="what changed; exit 1 if a requirement got worse")
+    diff.add_argument("old", type=Path)
+    diff.add_argument("new", nargs="?", type=Path, default=LATEST)
+    diff.set_defaults(command=_diff)
+    docs = commands.add_parser("docs", help=f"{DOCS_FILE} and the JSON Schema of results.json")
+    mode = docs.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--write", action="store_true", help="write them")
+    mode.add_argument("--check", action="store_true", help="exit 1 when one is stale")
+    docs.set_defaults(command=_docs)
+    return parser
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    results = read(arguments.results)
+    run, cluster = results.run, results.cluster
+    state = "" if run.complete else ", NOT COMPLETE"
+    print(f"run {run.id}, {run.started:%Y-%m-%d %H:%M:%S} UTC, {run.seconds:.0f} s{state}")
+    if cluster is not None:
+        print(f"cluster {cluster.name}: Kubernetes {cluster.kubernetes}, Calico {cluster.calico}")
+        for node in cluster.nodes:
+            addresses = ", ".join(node.addresses)
+            print(f"  {node.name}: {addresses}, kube-proxy {node.proxy_mode}, {node.kernel}")
+    print()
+    for line in summary_lines(results):
+        print(line)
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    found = differences(read(arguments.old), read(arguments.new))
+    for difference in found:
+        print(difference.line())
+    regressions = sum(difference.regression for difference in found)
+    print(f"{len(found)} verdicts changed, {regressions} for the worse")
+    return 1 if regressions else 0
+
+
+def generated(root: Path) -> Mapping[Path, str]:
+    """Files that are made from others, with the text they must have."""
+    return {
+        root / DOCS_FILE: render_for(root, requirements()),
+        root / SCHEMA_FILE.relative_to(ROOT): schema(),
+    }
+
+
+def _docs(arguments: argparse.Namespace) -> int:
+    stale = [
+        (path, text)
+        for path, text in generated(ROOT).items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    for path, text in stale:
+        if arguments.write:
+            path.write_text(text, encoding="utf-8")
+        print(f"{path.relative_to(ROOT)}: {'written' if arguments.write else 'stale: make docs'}")
+    return 1 if stale and arguments.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""``results.json``: what a run found, version 1. Written as the run goes, read by everything else.
+
+The JSON Schema made from this module is committed as ``results.schema.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from helpers.model import Level, Verdict
+
+SCHEMA_FILE: Final = Path(__file__).parent / "results.schema.json"
+RESULTS_FILE: Final = "results.json"
+
+FamilyName = Literal["ipv4", "ipv6", "pair"]  # pair: one verdict for both families
+FAMILY_NAMES: Final[tuple[FamilyName, ...]] = ("ipv4", "ipv6", "pair")
+
+
+class Part(BaseModel):
+    """Base of all parts: camelCase in JSON, unknown keys refused, immutable."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True
+    )
+
+
+class Wait(Part):
+    """A wait of the test: ``waited`` of ``within`` seconds; over half of it deserves a look."""
+
+    what: str
+    waited: float
+    within: float
+    probes: int
+    settled: bool = True
+
+
+class RequirementResult(Part):
+    """Verdict about one requirement in one family."""
+
+    id: str
+    family: FamilyName
+    profile: Level
+    group: str
+    title: str
+    verdict: Verdict
+    reason: str = ""
+    seconds: float
+    test: str = Field(description="node id of the test that decided it")
+    repeat: str = Field(default="", description="command that repeats this test alone")
+    waits: tuple[Wait, ...] = ()
+    evidence: tuple[str, ...] = Field(default=(), description="files beside results.json")
+
+    @property
+    def key(self) -> tuple[str, FamilyName]:
+        return self.id, self.family
+
+
+class Node(Part):
+    """A node as observed: ``proxyMode`` is what its kube-proxy answered."""
+
+    # Facts may say more than version 1 names; a report must not refuse them.
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    proxy_mode: str
+    kernel: str
+    addresses: tuple[str, ...]
+
+
+class ClusterInfo(Part):
+    """The cluster under test; what no test observed is null or empty."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    kubernetes: str | None = None
+    calico: str | None = None
+    nodes: tuple[Node, ...] = ()
+    # pydantic's generator would spell these podCidrs; Kubernetes spells them podCIDRs.
+    pod_cidrs: tuple[str, ...] = Field(default=(), alias="podCIDRs")
+    service_cidrs: tuple[str, ...] = Field(default=(), alias="serviceCIDRs")
+
+
+class RunInfo(Part):
+    """The run: ``complete`` is true when every test that was collected got a verdict."""
+
+    id: str
+    started: datetime
+    seconds: float
+    argv: tuple[str, ...]
+    profile: tuple[Level, ...] = Field(description="conformance profiles that were asked for")
+    complete: bool
+
+
+class NotTested(Part):
+    """A requirement without verdict, and why."""
+
+    id: str
+    family: FamilyName
+    reason: str
+
+
+Counts = Mapping[Verdict, int]
+
+
+class Summary(Part):
+    """Counts of verdicts, and what the process ended with."""
+
+    verdicts: Counts
+    by_profile: Mapping[Level, Counts]
+    by_group: Mapping[str, Mapping[FamilyName, Counts]]
+    not_tested: tuple[NotTested, ...]
+    harness_errors: tuple[str, ...] = ()
+    exit_code: int
+    exit_reason: str
+
+
+class Results(Part):
+    """The whole file."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    run: RunInfo
+    cluster: ClusterInfo | None = None
+    requirements: tuple[RequirementResult, ...]
+    summary: Summary
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Replace the file in one step: a reader never sees half of it."""
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_text(self.to_json(), encoding="utf-8")
+        draft.replace(path)
+
+
+class ResultsError(ValueError):
+    """A file is not a results file of a version that we read; the message says which and why."""
+
+
+def read(path: Path) -> Results:
+    """Results from a file, or from the directory of a run.
+
+    Raises:
+        ResultsError: the file is missing, or is not version 1.
+    """
+    file = path / RESULTS_FILE if path.is_dir() else path
+    try:
+        return Results.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultsError(f"{file}: {error.strerror}: name a run's directory or file") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise ResultsError(f"{file}: not results version 1: {where}: {first['msg']}") from None
+
+
+def schema() -> str:
+    """JSON Schema of the file, as text."""
+    made = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Results.model_json_schema(by_alias=True, mode="serialization"),
+        "title": "Results of the dual-stack conformance suite, version 1",
+    }
+    return json.dumps(made, indent=2) + "\n"

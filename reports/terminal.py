@@ -1,0 +1,89 @@
+"""What the terminal says at the end: a table, one line per trouble, and how to repeat it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from helpers.model import Level, Verdict
+from reports.model import FAMILY_NAMES, FamilyName, RequirementResult, Results
+
+REASON_WIDTH = 160
+
+
+def summary_lines(results: Results) -> Iterator[str]:
+    """Lines of the summary, without colour: letters carry the meaning."""
+    yield from _table(results)
+    for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.BLOCKED):
+        found = [r for r in results.requirements if r.verdict is verdict]
+        if found:
+            yield ""
+            yield f"{verdict.upper()} ({len(found)}):"
+            yield from _troubles(found)
+    skipped = [
+        r for r in results.requirements if r.verdict is Verdict.SKIPPED and r.profile is Level.CORE
+    ]
+    if skipped:
+        yield ""
+        yield f"SKIPPED of the core profile ({len(skipped)}):"
+        yield from (f"  {label(r)}: {first_line(r.reason)}" for r in skipped)
+    yield ""
+    yield f"exit {results.summary.exit_code}: {results.summary.exit_reason}"
+
+
+def _troubles(found: list[RequirementResult]) -> Iterator[str]:
+    for reason, group in _by_reason(found).items():
+        # Many requirements with the very same reason are one finding: said once.
+        if len(group) > 3:
+            yield f"  {', '.join(label(r) for r in group)}:"
+            yield f"      {reason}"
+            yield f"      repeat one: {group[0].repeat}"
+            continue
+        for result in group:
+            yield f"  {label(result)}: {reason}"
+            yield f"      {result.repeat}"
+
+
+def _by_reason(found: Iterable[RequirementResult]) -> Mapping[str, list[RequirementResult]]:
+    grouped: dict[str, list[RequirementResult]] = {}
+    for result in found:
+        grouped.setdefault(first_line(result.reason), []).append(result)
+    return grouped
+
+
+def _table(results: Results) -> Iterator[str]:
+    families = [f for f in FAMILY_NAMES if any(r.family == f for r in results.requirements)]
+    groups = list(dict.fromkeys(r.group for r in results.requirements))
+    rows = [
+        ("", *families),
+        *((group, *(_cell(results, group, family) for family in families)) for group in groups),
+        ("all", *(_cell(results, None, family) for family in families)),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(families) + 1)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield "P pass, F fail, B blocked, I inconclusive, S skipped"
+
+
+def _cell(results: Results, group: str | None, family: FamilyName) -> str:
+    counted = Counter(
+        r.verdict for r in results.requirements if r.family == family and group in (None, r.group)
+    )
+    order = (
+        Verdict.PASS,
+        Verdict.FAIL,
+        Verdict.BLOCKED,
+        Verdict.INCONCLUSIVE,
+        Verdict.SKIPPED,
+    )
+    return " ".join(f"{counted[v]}{v.letter}" for v in order if counted[v]) or "-"
+
+
+def label(result: RequirementResult) -> str:
+    """``SVC-007 [ipv6]``, and for a pair ``CFG-001``."""
+    return result.id if result.family == "pair" else f"{result.id} [{result.family}]"
+
+
+def first_line(reason: str) -> str:
+    line = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+    return line if len(line) <= REASON_WIDTH else f"{line[: REASON_WIDTH - 4]} ..."
