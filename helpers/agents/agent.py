@@ -44,6 +44,7 @@ import sys
 import threading
 import time
 import traceback
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -1258,18 +1259,18 @@ def op_sysctl(call: Call) -> None:
 
 
 def op_http_get(call: Call) -> None:
-    """{host, port, path, timeout} -> {status, body, error}."""
-    args = call.args
-    connection = http.client.HTTPConnection(
-        args["host"], int(args["port"]), timeout=min(float(args.get("timeout", 5.0)), call.left)
-    )
+    """{url, timeout, headers} -> {status, body, error}; body is "" when there is no answer."""
+    url = urllib.parse.urlsplit(call.args["url"])
+    timeout = min(float(call.args.get("timeout", 5.0)), call.left)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=timeout)
+    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     try:
-        connection.request("GET", args.get("path", "/"), headers=args.get("headers") or {})
+        connection.request("GET", path, headers=call.args.get("headers") or {})
         response = connection.getresponse()
         body = response.read(4 << 20).decode("utf-8", "replace")
         call.emit(0, {"status": response.status, "body": body, "error": None})
     except (OSError, http.client.HTTPException) as error:
-        call.emit(0, {"status": None, "body": None, "error": f"{type(error).__name__}: {error}"})
+        call.emit(0, {"status": None, "body": "", "error": f"{type(error).__name__}: {error}"})
     finally:
         connection.close()
 

@@ -94,6 +94,11 @@ class Agent:
             self._identity = str(self.hello["name"])
         return self._identity
 
+    def moved(self, identity: str, addresses: DualAddresses) -> None:
+        """The agent's pod was replaced: it answers by another name and from other addresses."""
+        self._identity = identity
+        self.addresses = addresses
+
     def require(self, *capabilities: str) -> None:
         """Demand capabilities: ipv4, ipv6, ping4, ping6, raw4, raw6, packet, sctp, net_admin.
 

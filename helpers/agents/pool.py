@@ -1,0 +1,281 @@
+"""All agents of a run: deployed once by whichever worker asks first, connected by each worker.
+
+``AgentPool.open`` waits until the agents run. One that does not run is not silently left out:
+asking for it says why, as ``Blocked`` (its pod has no network) or ``Inconclusive``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from helpers.agents import deploy
+from helpers.agents.client import Agent, Loss
+from helpers.agents.transport import (
+    REMOTE_RUN,
+    Connect,
+    ExecTransport,
+    ProcessTransport,
+    StreamLostError,
+    Transport,
+)
+from helpers.kube import Kube
+from helpers.model import DualAddresses
+from helpers.naming import AGENT_NAMESPACE
+from helpers.once import once
+from helpers.verdicts import Blocked, Inconclusive, Undecided
+from helpers.views import PodView
+from helpers.waiting import NotSettled, eventually
+
+READY_WITHIN: Final = 120.0  # seconds; a node with a guest kernel unpacks and starts slowly
+
+
+class OutsideHost(Protocol):
+    """The part of ``clusters.api.Outside`` that is needed here."""
+
+    @property
+    def container(self) -> str: ...
+
+    @property
+    def docker(self) -> tuple[str, ...]: ...
+
+    @property
+    def internet(self) -> DualAddresses: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Deployed:
+    """One agent pod as it was found when the pool was deployed; ``why`` it does not run, if so."""
+
+    role: str
+    node: str
+    pod: str
+    addresses: tuple[str, ...]
+    why: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "role": self.role,
+            "node": self.node,
+            "pod": self.pod,
+            "addresses": list(self.addresses),
+            "why": self.why,
+        }
+
+
+class AgentMap(Mapping[str, Agent]):
+    """Agents by node name. Looking at a set with holes raises, so that no test tests less.
+
+    Args:
+        missing: node name -> what to raise for an agent that does not run.
+    """
+
+    def __init__(self, agents: Mapping[str, Agent], missing: Mapping[str, Undecided]) -> None:
+        self.running = dict(agents)
+        self.missing = dict(missing)
+
+    def __getitem__(self, node: str) -> Agent:
+        if node in self.missing:
+            raise self.missing[node]
+        return self.running[node]
+
+    def __iter__(self) -> Iterator[str]:
+        for reason in self.missing.values():
+            raise reason
+        return iter(self.running)
+
+    def __len__(self) -> int:
+        return len(self.running) + len(self.missing)
+
+
+class AgentPool:
+    """The agents of one cluster, as one worker sees them.
+
+    Attributes:
+        pods: node name -> agent in the pod network of that node.
+        nodes: node name -> agent in the node's own network (privileged, host files in /host).
+        outside: the agent beyond the cluster, None when there is none.
+        losses: agents that were lost so far in this process.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        deployed: list[_Deployed],
+        outside: OutsideHost | None = None,
+        engine: Mapping[str, str] | None = None,
+    ) -> None:
+        self._kube = kube
+        self.losses: list[Loss] = []
+        self._lock = threading.Lock()
+        self._made: dict[tuple[str, str, str], Agent] = {}  # namespace, pod, uid
+        self.pods = self._map(deployed, deploy.POD_AGENTS)
+        self.nodes = self._map(deployed, deploy.NODE_AGENTS)
+        self.outside = self._outside_agent(outside, engine or {}) if outside else None
+
+    @classmethod
+    def open(
+        cls,
+        kube: Kube,
+        state: Path,
+        *,
+        image: str,
+        pull_policy: str,
+        outside: OutsideHost | None = None,
+        engine: Mapping[str, str] | None = None,
+    ) -> AgentPool:
+        """Deploy the agents (once per ``state`` directory) and return them, not yet connected.
+
+        Args:
+            engine: environment that reaches the engine of ``outside``, e.g. ``DOCKER_HOST``.
+
+        Raises:
+            Inconclusive: they could not be deployed at all.
+        """
+        stored = once(state, "agents", lambda: _deploy(kube, image, pull_policy))
+        deployed = [_Deployed(**{**e, "addresses": tuple(e["addresses"])}) for e in stored]
+        return cls(kube, deployed, outside, engine)
+
+    def for_pod(self, namespace: str, pod: str) -> Agent:
+        """An agent in any pod that runs the agent container; the same one when asked again.
+
+        Raises:
+            LookupError: there is no such pod.
+        """
+        found = self._kube.get("v1", "Pod", pod, namespace)
+        if found is None:
+            raise LookupError(f"there is no pod {namespace}/{pod}")
+        view = PodView.from_api(found)
+        with self._lock:
+            key = (namespace, pod, view.uid)
+            if key not in self._made:
+                port = deploy.HOST_POD_PORT if view.host_network else deploy.POD_PORT
+                self._made[key] = Agent(
+                    f"agent in {view.label}",
+                    lambda: ExecTransport(self._kube, namespace, pod, REMOTE_RUN, "agent"),
+                    addresses=view.addresses,
+                    node=view.node,
+                    port=port,
+                    identity=pod,
+                    on_loss=self.losses.append,
+                )
+            return self._made[key]
+
+    def release(self, namespace: str) -> None:
+        """Close the agents in the pods of one namespace, before it is deleted."""
+        with self._lock:
+            gone = [key for key in self._made if key[0] == namespace]
+            agents = [self._made.pop(key) for key in gone]
+        for agent in agents:
+            agent.close()
+
+    def close(self) -> None:
+        """End all sessions of this process. The agents themselves stay for the other workers."""
+        agents = [*self._made.values(), *self.pods.running.values(), *self.nodes.running.values()]
+        if self.outside:
+            agents.append(self.outside)
+        for agent in agents:
+            agent.close()
+
+    def _map(self, deployed: list[_Deployed], role: str) -> AgentMap:
+        mine = [entry for entry in deployed if entry.role == role]
+        running = {e.node: self._daemon_agent(e) for e in mine if e.why is None}
+        missing = {e.node: _absence(e) for e in mine if e.why is not None}
+        return AgentMap(running, missing)
+
+    def _daemon_agent(self, entry: _Deployed) -> Agent:
+        in_pods = entry.role == deploy.POD_AGENTS
+        agent = Agent(
+            f"{'pod' if in_pods else 'node'} agent on {entry.node}",
+            _link(self._kube, entry, lambda: agent),
+            addresses=DualAddresses.parse(entry.addresses),
+            node=entry.node,
+            port=deploy.POD_PORT if in_pods else deploy.NODE_PORT,
+            identity=entry.pod,
+            on_loss=self.losses.append,
+        )
+        return agent
+
+    def _outside_agent(self, outside: OutsideHost, engine: Mapping[str, str]) -> Agent:
+        argv = [*outside.docker, "exec", "-i", outside.container, *REMOTE_RUN]
+        return Agent(
+            "outside agent",
+            lambda: ProcessTransport(argv, engine),
+            addresses=outside.internet,
+            port=deploy.POD_PORT,
+            on_loss=self.losses.append,
+        )
+
+
+def _link(kube: Kube, entry: _Deployed, agent: Callable[[], Agent]) -> Connect:
+    """Connects to the pod of the record; from the second time on, to whichever replaced it."""
+    pods = [entry.pod]
+
+    def connect() -> Transport:
+        if not pods:
+            current = [
+                p
+                for p in kube.pods(AGENT_NAMESPACE, f"{deploy.ROLE}={entry.role}")
+                if p.node == entry.node and p.ready and not p.deleting
+            ]
+            if not current:
+                raise StreamLostError(f"no {entry.role} pod is Ready on {entry.node} now")
+            pods.append(current[0].name)
+            agent().moved(current[0].name, current[0].addresses)
+        return ExecTransport(kube, AGENT_NAMESPACE, pods.pop(), REMOTE_RUN, "agent")
+
+    return connect
+
+
+def _absence(entry: _Deployed) -> Undecided:
+    text = f"{entry.role} on {entry.node} does not run: {entry.why}"
+    if entry.role == deploy.POD_AGENTS and not entry.addresses:
+        return Blocked("PODIP-002", text)
+    return Inconclusive(text)
+
+
+def _deploy(kube: Kube, image: str, pull_policy: str) -> list[dict[str, Any]]:
+    """Apply the manifests and wait; JSON of what runs and of what does not."""
+    kube.apply(deploy.manifests(image, pull_policy))
+    nodes = [node.name for node in kube.nodes()]
+
+    def observe() -> list[_Deployed]:
+        return _found(nodes, kube.pods(AGENT_NAMESPACE))
+
+    try:
+        found = eventually(
+            observe,
+            lambda agents: all(agent.why is None for agent in agents),
+            within=READY_WITHIN,
+            every=0.5,
+            what="agents run on every node",
+            describe=lambda agents: (
+                "; ".join(f"{a.role} on {a.node}: {a.why}" for a in agents if a.why) or "all run"
+            ),
+        )
+    except NotSettled:
+        # What does not run is told to whoever asks for it; the others can work.
+        found = observe()
+    return [agent.to_json() for agent in found]
+
+
+def _found(nodes: list[str], pods: list[PodView]) -> list[_Deployed]:
+    version = deploy.agent_version()
+    current = {
+        (pod.labels.get(deploy.ROLE), pod.node): pod
+        for pod in pods
+        if not pod.deleting and pod.annotations.get(deploy.VERSION) == version
+    }
+    found = []
+    for role in (deploy.POD_AGENTS, deploy.NODE_AGENTS):
+        for node in nodes:
+            pod = current.get((role, node))
+            if pod is None:
+                found.append(_Deployed(role, node, "", (), "it has no pod yet"))
+                continue
+            why = None if pod.ready and pod.pod_ips else pod.waiting or f"it is {pod.phase}"
+            found.append(_Deployed(role, node, pod.name, pod.pod_ips, why))
+    return found
