@@ -1,7 +1,9 @@
 """The agents as Kubernetes objects: pure functions, manifests out.
 
-Two DaemonSets in a namespace of their own, on every node whatever its taints: ``agent`` in the pod
-network and ``node-agent`` in the node's own. Any pod that a test makes runs the same container.
+Three DaemonSets in a namespace of their own, on every node whatever its taints: ``agent`` and
+``peer`` in the pod network and ``node-agent`` in the node's own. The second pod of each node is
+there for what happens between two pods of one node. Any pod that a test makes runs the same
+container.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ NODE_PORT: Final = 18080  # the same of the node agents, on the node's own addre
 HOST_POD_PORT: Final = 18081  # the same of a test's own hostNetwork pods, beside the node agent
 CONFIG_MAP: Final = f"{PREFIX}-agent"
 POD_AGENTS: Final = "agent"
+PEER_AGENTS: Final = "peer"
 NODE_AGENTS: Final = "node-agent"
-ROLE: Final = f"{PREFIX}/agent"  # label: which of the two an agent is
+ROLES: Final = (POD_AGENTS, PEER_AGENTS, NODE_AGENTS)
+ROLE: Final = f"{PREFIX}/agent"  # label: which of them an agent is
 VERSION: Final = f"{PREFIX}/agent-version"  # annotation: content hash of agent.py
 READY_FILE: Final = "/tmp/agent-ready"  # noqa: S108  # in the container's own file system
 HOST_ROOT: Final = "/host"
@@ -188,5 +192,6 @@ def manifests(image: str, pull_policy: str) -> list[Object]:
         agent_namespace(),
         agent_config_map(AGENT_NAMESPACE),
         _daemon_set(POD_AGENTS, agent_pod_spec(image, pull_policy)),
+        _daemon_set(PEER_AGENTS, agent_pod_spec(image, pull_policy)),
         _daemon_set(NODE_AGENTS, node_agent_spec(image, pull_policy)),
     ]

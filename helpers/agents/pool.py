@@ -30,6 +30,11 @@ from helpers.verdicts import Blocked, Inconclusive, Undecided
 from helpers.views import PodView
 from helpers.waiting import NotSettled, eventually
 
+_TITLES: Final = {
+    deploy.POD_AGENTS: "pod agent",
+    deploy.PEER_AGENTS: "peer agent",
+    deploy.NODE_AGENTS: "node agent",
+}
 READY_WITHIN: Final = 120.0  # seconds; a node with a guest kernel unpacks and starts slowly
 
 
@@ -96,6 +101,7 @@ class AgentPool:
 
     Attributes:
         pods: node name -> agent in the pod network of that node.
+        peers: node name -> agent in a second pod of that node.
         nodes: node name -> agent in the node's own network (privileged, host files in /host).
         outside: the agent beyond the cluster, None when there is none.
         losses: agents that were lost so far in this process.
@@ -113,6 +119,7 @@ class AgentPool:
         self._lock = threading.Lock()
         self._made: dict[tuple[str, str, str], Agent] = {}  # namespace, pod, uid
         self.pods = self._map(deployed, deploy.POD_AGENTS)
+        self.peers = self._map(deployed, deploy.PEER_AGENTS)
         self.nodes = self._map(deployed, deploy.NODE_AGENTS)
         self.outside = self._outside_agent(outside, engine or {}) if outside else None
 
@@ -174,7 +181,9 @@ class AgentPool:
 
     def close(self) -> None:
         """End all sessions of this process. The agents themselves stay for the other workers."""
-        agents = [*self._made.values(), *self.pods.running.values(), *self.nodes.running.values()]
+        agents = list(self._made.values())
+        for group in (self.pods, self.peers, self.nodes):
+            agents += group.running.values()
         if self.outside:
             agents.append(self.outside)
         for agent in agents:
@@ -187,9 +196,9 @@ class AgentPool:
         return AgentMap(running, missing)
 
     def _daemon_agent(self, entry: _Deployed) -> Agent:
-        in_pods = entry.role == deploy.POD_AGENTS
+        in_pods = entry.role != deploy.NODE_AGENTS
         agent = Agent(
-            f"{'pod' if in_pods else 'node'} agent on {entry.node}",
+            f"{_TITLES[entry.role]} on {entry.node}",
             _link(self._kube, entry, lambda: agent),
             addresses=DualAddresses.parse(entry.addresses),
             node=entry.node,
@@ -232,7 +241,7 @@ def _link(kube: Kube, entry: _Deployed, agent: Callable[[], Agent]) -> Connect:
 
 def _absence(entry: _Deployed) -> Undecided:
     text = f"{entry.role} on {entry.node} does not run: {entry.why}"
-    if entry.role == deploy.POD_AGENTS and not entry.addresses:
+    if entry.role != deploy.NODE_AGENTS and not entry.addresses:
         return Blocked("PODIP-002", text)
     return Inconclusive(text)
 
@@ -270,7 +279,7 @@ def _found(nodes: list[str], pods: list[PodView]) -> list[_Deployed]:
         if not pod.deleting and pod.annotations.get(deploy.VERSION) == version
     }
     found = []
-    for role in (deploy.POD_AGENTS, deploy.NODE_AGENTS):
+    for role in deploy.ROLES:
         for node in nodes:
             pod = current.get((role, node))
             if pod is None:
