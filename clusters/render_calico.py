@@ -148,7 +148,7 @@ def _check_release(node: Object, spec: ClusterSpec) -> None:
     tag = image.rpartition(":")[2]
     if tag != f"v{spec.calico}":
         raise ManifestError(
-            f"the manifest is Calico {tag or image!r}, the profile asks for {spec.calico}; "
+            f"the manifest is Calico {tag or image}, the profile asks for {spec.calico}; "
             f"use the manifests/calico.yaml of v{spec.calico} or change the field calico"
         )
 
