@@ -4,11 +4,11 @@ Nothing here needs a container engine or an image registry: `ensure_images` buil
 missing in the cache, `load_into_docker` hands the result to an engine for kind.
 """
 
+from clusters.commands import Progress
 from clusters.images.api import ImageRequest, ImageSet
 from clusters.images.build import ensure_images
 from clusters.images.docker import load_into_docker
 from clusters.images.errors import CancelledError, ImageBuildError, StepFailedError
-from clusters.images.progress import Progress
 
 __all__ = [
     "CancelledError",

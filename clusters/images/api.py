@@ -68,8 +68,7 @@ def read_image_set(entry: Path, changes: tuple[str, ...]) -> ImageSet:
         kind_binary=entry / "bin/kind",
         kubectl_binary=entry / "bin/kubectl",
         calico_manifests={
-            version: entry / "manifests" / f"calico-{version}.yaml"
-            for version in record["calico"]
+            version: entry / "manifests" / f"calico-{version}.yaml" for version in record["calico"]
         },
         manifest=entry / "manifest.json",
     )

@@ -16,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusters.commands import Progress
 from clusters.images import components, debian, golang, node, oci, unpack
 from clusters.images.api import ImageRequest, ImageSet, read_image_set
 from clusters.images.cache import KEY_LENGTH, Cache, cache_root, content_key
 from clusters.images.errors import CancelledError, ImageBuildError
 from clusters.images.process import Children
-from clusters.images.progress import Clock, Progress
+from clusters.images.progress import Clock
 from clusters.images.versions import Component, Versions, pinned
 
 HERE = Path(__file__).resolve().parent
@@ -147,9 +148,8 @@ class _ImageStep:
         programs = unpack.Programs(
             self.inputs["containerd"] / "bin/containerd", self.inputs["containerd"] / "bin/ctr"
         )
-        store = root / "var/lib/containerd"
         names = [each.name for each in images]
-        unpack.unpack(children, programs, work / "images.tar", names, store, log)
+        unpack.unpack(children, programs, work / "images.tar", names, root, log)
         shutil.rmtree(work)
         kubernetes = self.versions.kubernetes_version(self.request.kubernetes)
         parts = node.NodeParts(
@@ -163,14 +163,10 @@ class _ImageStep:
         self._clients(target, kubernetes.component)
         self._record(target, digests)
 
-    def _images(
-        self, children: Children, root: Path, work: Path, log: Path
-    ) -> list[oci.Image]:
+    def _images(self, children: Children, root: Path, work: Path, log: Path) -> list[oci.Image]:
         tools = work / "tools.tar"
         node.tools_layer(children, root, self.debian / "node-only.txt", tools, log)
-        parts = components.Parts(
-            self.inputs, self.debian / "extracted", oci.Layer.of(tools), work
-        )
+        parts = components.Parts(self.inputs, self.debian / "extracted", oci.Layer.of(tools), work)
         kubernetes = self.versions.kubernetes_version(self.request.kubernetes)
         images = [
             components.agent_image(parts),

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from clusters.images.progress import Progress
+from clusters.commands import Progress
 
 KEY_LENGTH = 12
 WORKING = "."  # prefix of a directory that is not complete

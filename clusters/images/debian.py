@@ -34,6 +34,13 @@ CLEANED = (
 )
 EMPTY_DIRECTORIES = ("var/cache/apt/archives/partial", "var/lib/apt/lists/partial", "var/log")
 TAR = ("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner")
+# Extended attributes need the PAX format; without times and pids the same files give the same tar.
+CREATE = (
+    *TAR,
+    "--sort=name",
+    "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+    "--create",
+)
 MERGED = ("bin", "sbin", "lib", "lib64")  # links into usr/ in every suite since bookworm
 
 
@@ -69,8 +76,8 @@ def build_root(children: Children, debian: Debian, target: Path, log: Path) -> N
     clean(root)
     children.run(
         [
-            *TAR, "--sort=name", "--one-file-system", "--exclude=./dev/*",
-            "--create", f"--file={target / 'root.tar'}", f"--directory={root}", ".",
+            *CREATE, "--one-file-system", "--exclude=./dev/*",
+            f"--file={target / 'root.tar'}", f"--directory={root}", ".",
         ],
         log,
     )  # fmt: skip

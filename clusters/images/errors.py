@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from clusters.errors import ClusterError
 
-class ImageBuildError(Exception):
+
+class ImageBuildError(ClusterError):
     """An image could not be built, for a reason that the person running the build can mend.
 
     The message is one or two sentences: what happened, then what to do.

@@ -64,8 +64,7 @@ def build(children: Children, component: Component, target: Path, log: Path) -> 
     for name in SOURCES if component.module else SOURCES[:1]:
         if not (component.path / name).is_file():
             raise ImageBuildError(
-                f"{component.path / name} is missing. Restore it: "
-                f"git checkout -- {component.path}"
+                f"{component.path / name} is missing. Restore it: git checkout -- {component.path}"
             )
     for name, package in component.programs.items():
         arguments = build_arguments(component, package, target / "bin" / name)

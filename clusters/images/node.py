@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clusters.images.cache import remove_tree
-from clusters.images.debian import TAR
+from clusters.images.debian import CREATE
 from clusters.images.errors import ImageBuildError
 from clusters.images.process import Children
 
@@ -24,8 +24,9 @@ IMPORT_CHANGES: tuple[str, ...] = (
     # systemd 257 asks for this on a host with cgroup v1; elsewhere it has no effect.
     "ENV SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
     "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "STOPSIGNAL SIGRTMIN+3",
 )
+# systemd re-executes itself on SIGTERM and shuts down on this one.
+STOP_SIGNAL = "SIGRTMIN+3"
 KUBERNETES_PROGRAMS = ("kubeadm", "kubelet", "kubectl")
 CONTAINERD_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr")
 CNI_PLUGINS = ("host-local", "loopback", "ptp", "portmap")
@@ -163,20 +164,15 @@ def cri_base(specification: dict[str, object]) -> dict[str, object]:
 
 def pack(children: Children, root: Path, target: Path, log: Path) -> None:
     """Writes the root file system as one tar, then removes it."""
-    children.run(
-        [*TAR, "--sort=name", "--create", f"--file={target}", f"--directory={root}", "."], log
-    )
+    children.run([*CREATE, f"--file={target}", f"--directory={root}", "."], log)
     remove_tree(root)
 
 
-def tools_layer(
-    children: Children, root: Path, excluded: Path, target: Path, log: Path
-) -> None:
+def tools_layer(children: Children, root: Path, excluded: Path, target: Path, log: Path) -> None:
     """Writes the layer that images share: the Debian root without what only the node needs."""
     arguments: Sequence[str] = [
-        *TAR, "--sort=name", "--anchored", "--no-wildcards", f"--exclude-from={excluded}",
-        "--exclude=./var/lib/dpkg", "--exclude=./boot", "--exclude=./home",
-        "--create", f"--file={target}", f"--directory={root}", ".",
+        *CREATE, "--anchored", "--no-wildcards", f"--exclude-from={excluded}",
+        "--exclude=./var/lib/dpkg", f"--file={target}", f"--directory={root}", ".",
     ]  # fmt: skip
     children.run(arguments, log)
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clusters.commands import missing, tail
 from clusters.images.errors import CancelledError, StepFailedError
 
-TAIL_LINES = 15
 END_SECONDS = 10.0
+# The kernel kills the child when its builder dies, even by SIGKILL; exec keeps the setting.
+DIES_WITH_BUILDER = ("setpriv", "--pdeathsig", "KILL", "--")
 
 # What the end of a failed command's log says -> what to do about it.
 FIXES: Mapping[str, str] = {
@@ -35,16 +38,15 @@ FIXES: Mapping[str, str] = {
     "Operation not permitted": "The build mounts file systems: run it as root with CAP_SYS_ADMIN "
     "(a container needs --privileged).",
 }
-DEFAULT_FIX = "Read the log, mend the cause and run the same command again; finished steps are kept."
+DEFAULT_FIX = (
+    "Read the log, mend the cause and run the same command again; finished steps are kept."
+)
 
 
 def explain(argv: Sequence[str], status: int, log: Path) -> StepFailedError:
     """The error for a failed command: its status, the log's last lines, path and likely fix."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    tail = lines[-TAIL_LINES:]
-    text = "\n".join(tail)
-    fix = next((fix for sign, fix in FIXES.items() if sign in text), DEFAULT_FIX)
-    shown = "\n".join(f"  | {line}" for line in tail) or "  | (no output)"
+    shown = tail(log)
+    fix = next((fix for sign, fix in FIXES.items() if sign in shown), DEFAULT_FIX)
     ending = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return StepFailedError(
         f"`{shlex.join(argv)}` failed ({ending}). {fix}\n{shown}\n  whole log: {log}"
@@ -77,24 +79,21 @@ class Children:
             CancelledError: the build is being ended.
             StepFailedError: the program does not exist.
         """
+        if shutil.which(argv[0]) is None:
+            raise StepFailedError(missing(argv[0]))
         with log.open("ab") as output:
             with self._lock:
                 if self._cancelled:
                     raise CancelledError
-                try:
-                    child = subprocess.Popen(
-                        argv,
-                        cwd=cwd,
-                        env={**os.environ, **(env or {})},
-                        stdin=subprocess.DEVNULL,
-                        stdout=output if stdout is None else stdout,
-                        stderr=output,
-                        start_new_session=True,
-                    )
-                except FileNotFoundError as error:
-                    raise StepFailedError(
-                        f"{argv[0]} was not found. Install it and run the same command again."
-                    ) from error
+                child = subprocess.Popen(
+                    [*DIES_WITH_BUILDER, *argv],
+                    cwd=cwd,
+                    env={**os.environ, **(env or {})},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output if stdout is None else stdout,
+                    stderr=output,
+                    start_new_session=True,
+                )
                 self._running.add(child)
             try:
                 yield child
@@ -167,7 +166,5 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child.pid, number)
-    except ProcessLookupError:
-        pass

@@ -6,14 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
-
-class Progress(Protocol):
-    """Takes one line of progress at a time; `print` will do."""
-
-    def __call__(self, line: str, /) -> object:
-        """Shows the line."""
+from clusters.commands import Progress
 
 
 @dataclass(slots=True)

@@ -18,6 +18,9 @@ from clusters.images.process import Children
 
 NAMESPACE = "k8s.io"  # where kubelet's images are
 MANAGED = "io.cri-containerd.image=managed"  # what the CRI plugin lists
+CONTAINERD_ROOT = "var/lib/containerd"
+SNAPSHOTS = f"{CONTAINERD_ROOT}/io.containerd.snapshotter.v1.overlayfs/snapshots"
+SHARED_SNAPSHOTS = "kind/snapshots"
 READY_SECONDS = 60.0
 PLUGINS_NOT_NEEDED = (
     "io.containerd.cri.v1.images",
@@ -44,48 +47,62 @@ def unpack(
     root: Path,
     log: Path,
 ) -> None:
-    """Imports the archive's images into containerd's `root` directory, as overlayfs snapshots.
+    """Imports the archive's images into the containerd directory of a node's file system.
 
-    The layers' blobs are dropped: a node never exports an image, and copying them into each
-    node's volume would cost more than everything else that a node does when it starts.
+    The layers' blobs are dropped: a node never exports an image.
 
     Raises:
         StepFailedError: containerd did not become ready, or an import failed.
     """
-    with tempfile.TemporaryDirectory(prefix="dsc-containerd-") as private:
-        with _containerd(children, programs.containerd, root, Path(private), log) as address:
-            ctr = [str(programs.ctr), "--address", address, "--namespace", NAMESPACE]
-            children.run(
-                [*ctr, "images", "import", "--local", "--snapshotter", "overlayfs",
-                 "--discard-unpacked-layers", str(archive)],
-                log,
-            )  # fmt: skip
-            for name in names:
-                children.run([*ctr, "images", "label", name, MANAGED], log)
-            children.run([*ctr, "content", "prune", "references"], log)
+    with _containerd(children, programs.containerd, root / CONTAINERD_ROOT, log) as address:
+        ctr = [str(programs.ctr), "--address", address, "--namespace", NAMESPACE]
+        children.run(
+            [*ctr, "images", "import", "--local", "--snapshotter", "overlayfs",
+             "--discard-unpacked-layers", str(archive)],
+            log,
+        )  # fmt: skip
+        for name in names:
+            children.run([*ctr, "images", "label", name, MANAGED], log)
+        children.run([*ctr, "content", "prune", "references"], log)
+    share_snapshots(root)
+
+
+def share_snapshots(root: Path) -> None:
+    """Moves the unpacked layers out of /var, which kind copies into a volume for each node.
+
+    containerd finds them through links and only reads them. Nodes then share one copy on disk
+    and in memory, and start 4 s earlier each.
+    """
+    shared = root / SHARED_SNAPSHOTS
+    shared.mkdir(parents=True)
+    for snapshot in sorted((root / SNAPSHOTS).iterdir()):
+        target = shared / snapshot.name
+        snapshot.rename(target)
+        snapshot.symlink_to(f"/{SHARED_SNAPSHOTS}/{snapshot.name}")
 
 
 @contextlib.contextmanager
-def _containerd(
-    children: Children, program: Path, root: Path, private: Path, log: Path
-) -> Iterator[str]:
+def _containerd(children: Children, program: Path, root: Path, log: Path) -> Iterator[str]:
     """Runs containerd and yields its address when it says (sd_notify) that it is ready."""
-    configuration = private / "config.toml"
-    disabled = ", ".join(f'"{name}"' for name in PLUGINS_NOT_NEEDED)
-    configuration.write_text(f"version = 3\ndisabled_plugins = [{disabled}]\n")
-    address = str(private / "containerd.sock")
-    notifications = private / "notify.sock"
-    arguments = [
-        str(program), "--config", str(configuration), "--root", str(root),
-        "--state", str(private / "state"), "--address", address,
-    ]  # fmt: skip
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(notifications))
-        listener.settimeout(READY_SECONDS)
-        environment = {"NOTIFY_SOCKET": str(notifications)}
+    with (
+        # Not in the cache: the path of a socket may have 107 characters.
+        tempfile.TemporaryDirectory(prefix="dsc-containerd-") as name,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications,
+    ):
+        private = Path(name)
+        disabled = ", ".join(f'"{plugin}"' for plugin in PLUGINS_NOT_NEEDED)
+        (private / "config.toml").write_text(f"version = 3\ndisabled_plugins = [{disabled}]\n")
+        address = str(private / "containerd.sock")
+        arguments = [
+            str(program), "--config", str(private / "config.toml"), "--root", str(root),
+            "--state", str(private / "state"), "--address", address,
+        ]  # fmt: skip
+        notifications.bind(str(private / "notify.sock"))
+        notifications.settimeout(READY_SECONDS)
+        environment = {"NOTIFY_SOCKET": str(private / "notify.sock")}
         with children.started(arguments, log, env=environment):
             try:
-                while b"READY=1" not in listener.recv(4096):
+                while b"READY=1" not in notifications.recv(4096):
                     pass
             except TimeoutError as error:
                 raise StepFailedError(

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from clusters.images.errors import ImageBuildError
 
@@ -147,8 +154,7 @@ def load_versions(path: Path = VERSIONS_FILE) -> Versions:
         return Versions.model_validate(yaml.safe_load(path.read_text()))
     except ValidationError as error:
         fields = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']}"
-            for each in error.errors()
+            f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']}" for each in error.errors()
         )
         raise ImageBuildError(f"{path} is not valid: {fields}.") from error
 
