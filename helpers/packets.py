@@ -1,0 +1,370 @@
+"""Forged packets: built with scapy here, sent and captured as bytes by agents.
+
+Each packet carries a nonce of 16 bytes, and a capture is searched for it. An absent packet proves
+something only when the capture lost nothing, a legal packet arrived the same way just before, and
+the forged one is known to have left: ``Capture.require`` and ``Shot.require_sent`` say so.
+
+Only the needed scapy layers are imported: ``scapy.all`` costs 2 s of every worker's start.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Final
+
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.l2 import Ether
+from scapy.layers.vxlan import VXLAN  # noqa: F401  # its import makes scapy dissect UDP 4789
+from scapy.packet import Packet, Raw
+
+from helpers.agents.client import Agent
+from helpers.model import IPAddress
+from helpers.verdicts import Inconclusive
+
+NONCE_BYTES: Final = 16
+_RUN: Final = secrets.token_bytes(8)  # tells the packets of this process from all others'
+_flows = itertools.count(1)
+
+VXLAN_PORT: Final = 4789  # Calico's default, FelixConfiguration.vxlanPort
+WIREGUARD_PORTS: Final = (51820, 51821)  # FelixConfiguration.wireguardListeningPort, ...PortV6
+IPIP: Final = 4
+IPV6_IN_IP: Final = 41
+
+
+@dataclass(frozen=True, slots=True)
+class Nonce:
+    """What a packet is found by: run, flow and sequence number."""
+
+    flow: int
+    sequence: int = 0
+
+    def __bytes__(self) -> bytes:
+        return _RUN + struct.pack("!II", self.flow, self.sequence)
+
+    @classmethod
+    def fresh(cls, count: int = 1) -> list[Nonce]:
+        """Nonces of one new flow."""
+        flow = next(_flows)
+        return [cls(flow, sequence) for sequence in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Forged:
+    """An IP packet ready to be sent: header included, all fields as we want them."""
+
+    nonce: Nonce
+    source: IPAddress
+    target: IPAddress
+    data: bytes
+
+    @property
+    def label(self) -> str:
+        return f"{self.source} -> {self.target} ({len(self.data)} bytes)"
+
+
+def udp(
+    source: IPAddress,
+    target: IPAddress,
+    *,
+    nonce: Nonce | None = None,
+    sport: int = 40_000,
+    dport: int = 9,
+    hop_limit: int = 64,
+    padding: int = 0,
+) -> Forged:
+    """A UDP datagram; the source may be anybody's.
+
+    Raises:
+        ValueError: source and target are of different families.
+    """
+    nonce = nonce or Nonce.fresh()[0]
+    transport = UDP(sport=sport, dport=dport) / Raw(bytes(nonce) + b"." * padding)
+    return _forged(source, target, hop_limit, transport, nonce)
+
+
+def echo_request(
+    source: IPAddress,
+    target: IPAddress,
+    *,
+    nonce: Nonce | None = None,
+    hop_limit: int = 64,
+    padding: int = 0,
+) -> Forged:
+    """An ICMP or ICMPv6 echo request; the source may be anybody's.
+
+    Raises:
+        ValueError: source and target are of different families.
+    """
+    nonce = nonce or Nonce.fresh()[0]
+    data = bytes(nonce) + b"." * padding
+    ident, number = nonce.flow & 0xFFFF, nonce.sequence & 0xFFFF
+    # ICMPv6 carries a pseudo-header checksum and types of its own (RFC 4443), ICMP does not.
+    transport = (
+        ICMP(type=8, id=ident, seq=number) / Raw(data)
+        if target.version == 4
+        else ICMPv6EchoRequest(id=ident, seq=number, data=data)
+    )
+    return _forged(source, target, hop_limit, transport, nonce)
+
+
+def _forged(
+    source: IPAddress, target: IPAddress, hop_limit: int, transport: Packet, nonce: Nonce
+) -> Forged:
+    if source.version != target.version:
+        raise ValueError(f"source {source} and target {target} are of different families")
+    header = (
+        IP(src=str(source), dst=str(target), ttl=hop_limit)
+        if target.version == 4
+        else IPv6(src=str(source), dst=str(target), hlim=hop_limit)
+    )
+    return Forged(nonce, source, target, bytes(header / transport))
+
+
+# -- sending --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A packet and whether the sender's kernel took it."""
+
+    packet: Forged
+    sent: bool
+    error: str | None
+
+    def require_sent(self) -> None:
+        """Demand that it left the sender's socket.
+
+        Raises:
+            Inconclusive: it did not: whatever follows says nothing of the network.
+        """
+        if not self.sent:
+            raise Inconclusive(f"packet {self.packet.label} did not leave: {self.error}")
+
+
+def send(
+    agent: Agent,
+    packets: Sequence[Forged],
+    *,
+    interface: str | None = None,
+    interval: float = 0.0,
+) -> list[Shot]:
+    """Send packets in order; the kernel routes them by destination and leaves the source alone.
+
+    Raises:
+        Inconclusive: the agent was lost or may not use raw sockets.
+    """
+    families = {f"raw{packet.target.version}" for packet in packets}
+    agent.require(*sorted(families))
+    results = agent.call(
+        "send_packets",
+        len(packets) * interval + 10,
+        packets=[packet.data.hex() for packet in packets],
+        interface=interface,
+        interval=interval,
+    )
+    return [
+        Shot(packet, bool(result["sent"]), result["error"])
+        for packet, result in zip(packets, results, strict=True)
+    ]
+
+
+# -- capturing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IpHeader:
+    """One IP header of a captured frame. ``protocol`` is the next-header number."""
+
+    source: IPAddress
+    target: IPAddress
+    hop_limit: int
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A captured frame.
+
+    Attributes:
+        direction: ``outgoing``, or how it came: ``host``, ``otherhost``, ``multicast``.
+        at: seconds since the epoch on the capturing host.
+        headers: IP headers from the outermost to the innermost; empty for other frames.
+        udp_port: UDP destination port behind the outermost IP header, None without UDP.
+    """
+
+    interface: str
+    direction: str
+    at: float
+    data: bytes
+    headers: tuple[IpHeader, ...]
+    udp_port: int | None
+
+    @property
+    def outer(self) -> IpHeader:
+        return self.headers[0]
+
+    @property
+    def inner(self) -> IpHeader:
+        return self.headers[-1]
+
+    @property
+    def encapsulation(self) -> str | None:
+        """``ipip``, ``6in4``, ``vxlan``, ``wireguard``, or None for a native packet."""
+        if not self.headers:
+            return None
+        if self.udp_port in WIREGUARD_PORTS:
+            return "wireguard"
+        if self.udp_port == VXLAN_PORT:
+            return "vxlan"
+        return {IPIP: "ipip", IPV6_IN_IP: "6in4"}.get(self.outer.protocol)
+
+    @classmethod
+    def parse(cls, captured: dict[str, Any]) -> Frame:
+        """From the agent's ``capture_stop``."""
+        data = bytes.fromhex(captured["frame"])
+        packet = dissect(data)
+        layers = list(_layers(packet))
+        udp_layer = packet.getlayer(UDP)
+        return cls(
+            interface=captured["interface"],
+            direction=captured["direction"],
+            at=captured["at"],
+            data=data,
+            headers=tuple(map(_header, layers)),
+            udp_port=int(udp_layer.dport) if udp_layer is not None else None,
+        )
+
+    def __str__(self) -> str:
+        told = " in ".join(
+            f"{h.source} -> {h.target} (hop limit {h.hop_limit})" for h in reversed(self.headers)
+        )
+        return f"{self.interface} {self.direction}: {told or 'no IP'}"
+
+
+def dissect(data: bytes) -> Packet:
+    """A frame from an Ethernet interface, or a bare packet from one without link header."""
+    frame = Ether(data)
+    if frame.haslayer(IP) or frame.haslayer(IPv6):
+        return frame
+    version = data[0] >> 4 if data else 0
+    return {4: IP, 6: IPv6}.get(version, Ether)(data)
+
+
+def _layers(packet: Packet) -> Iterator[Packet]:
+    layer: Packet | None = packet
+    while layer is not None and layer.name != "NoPayload":
+        if isinstance(layer, IP | IPv6):
+            yield layer
+        # Only what is carried on purpose: an ICMP error quotes a packet, it does not carry it.
+        if isinstance(layer, ICMP) or layer.name.startswith("ICMPv6"):
+            return
+        layer = layer.payload
+
+
+def _header(layer: Packet) -> IpHeader:
+    is_v4 = isinstance(layer, IP)
+    return IpHeader(
+        source=ip_address(layer.src),
+        target=ip_address(layer.dst),
+        hop_limit=int(layer.ttl if is_v4 else layer.hlim),
+        protocol=int(layer.proto if is_v4 else layer.nh),
+    )
+
+
+@dataclass(slots=True)
+class Capture:
+    """What one agent captured; filled when the ``with`` block of ``capturing`` ends.
+
+    Attributes:
+        seen: frames that passed the interfaces, whether they matched or not.
+        drops: frames that the kernel or the agent had to drop.
+    """
+
+    agent: Agent
+    interfaces: tuple[str, ...]
+    frames: list[Frame] = field(default_factory=list)
+    seen: int = 0
+    drops: int = 0
+
+    def find(self, nonce: Nonce, direction: str | None = None) -> list[Frame]:
+        """Frames that carry a nonce, in order of time."""
+        wanted = bytes(nonce)
+        return [
+            frame
+            for frame in self.frames
+            if wanted in frame.data and direction in (None, frame.direction)
+        ]
+
+    def require(self, nonce: Nonce, what: str, direction: str | None = None) -> list[Frame]:
+        """Frames that carry the nonce of a control packet.
+
+        Raises:
+            Inconclusive: there are none, so the absence of another packet would prove nothing.
+        """
+        found = self.find(nonce, direction)
+        if not found:
+            on = ", ".join(self.interfaces)
+            raise Inconclusive(
+                f"control failed: {what} was not seen by {self.agent.name} on {on} "
+                f"({self.seen} frames passed, {self.drops} dropped)"
+            )
+        return found
+
+    def require_complete(self) -> None:
+        """Demand that nothing was dropped.
+
+        Raises:
+            Inconclusive: frames were dropped, so an absent frame proves nothing.
+        """
+        if self.drops:
+            raise Inconclusive(
+                f"{self.agent.name} dropped {self.drops} frames while capturing: "
+                "match fewer frames, or capture on fewer interfaces"
+            )
+
+
+@contextmanager
+def capturing(
+    agent: Agent,
+    interfaces: Iterable[str],
+    nonces: Iterable[Nonce] = (),
+    *,
+    expect: int = 0,
+    wait: float = 1.0,
+    settle: float = 0.05,
+) -> Iterator[Capture]:
+    """Capture while the block runs; the result is complete when the block has ended.
+
+    Args:
+        interfaces: names in the agent's network namespace.
+        nonces: keep only frames that carry one of them; none: keep all.
+        expect: stop as soon as so many frames were kept.
+        wait: seconds to wait for them after the block; without ``expect`` nothing is waited for.
+        settle: seconds to go on in any case, for what should not come.
+
+    Raises:
+        Inconclusive: the agent was lost or may not capture.
+    """
+    agent.require("packet")
+    names = tuple(interfaces)
+    match = [bytes(nonce).hex() for nonce in nonces]
+    capture = Capture(agent, names)
+    started = agent.call_one("capture_start", interfaces=list(names), match=match)
+    handle = started["handle"]
+    try:
+        yield capture
+    except BaseException:
+        agent.call("close", handle=handle)
+        raise
+    *frames, totals = agent.call(
+        "capture_stop", wait + settle + 10, handle=handle, expect=expect, wait=wait, settle=settle
+    )
+    capture.frames = sorted(map(Frame.parse, frames), key=lambda frame: frame.at)
+    capture.seen, capture.drops = totals["seen"], totals["drops"]
