@@ -21,7 +21,8 @@ INI = """
 strict = true
 pythonpath = {repository}
 testpaths = suites
-addopts = -ra --import-mode=importlib --max-worker-restart=0 -p no:cacheprovider -p no:hypothesispytest
+addopts = -ra --import-mode=importlib --max-worker-restart=0
+    -p no:cacheprovider -p no:hypothesispytest
 filterwarnings = error
 markers =
     disruptive: changes the cluster

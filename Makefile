@@ -1,0 +1,102 @@
+# Life cycle in two commands: `make conformance` and `make test`. `make help` lists all targets.
+# Underneath is plain pytest; nothing here hides its options: make conformance ARGS='-k services -x'
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+WORKERS ?= 4
+ARGS ?=
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dualstack-conformance
+# Another interpreter or another lock file is another environment; the old one stays usable.
+HASH := $(shell { $(PYTHON) -c 'import sys; print(sys.executable, sys.version)'; cat requirements.lock; } | sha256sum | cut -c1-12)
+VENV := $(CACHE)/venv-$(HASH)
+RUN := $(VENV)/bin/python -m
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+.PHONY: conformance
+conformance: deps venv ## a dual-stack cluster with Calico, and verdicts about it (ARGS go to pytest)
+	$(RUN) pytest suites -n$(WORKERS) $(ARGS)
+
+.PHONY: test
+test: deps lint unit live ## the harness's own tests, then the live proof that the main job works
+
+.PHONY: unit
+unit: venv ## the harness's own tests
+	$(RUN) pytest tests -n$(WORKERS) $(ARGS)
+
+.PHONY: live
+live: deps venv ## the suites on a cluster of their own
+	$(RUN) pytest suites -n$(WORKERS)
+
+.PHONY: lint
+lint: venv ## formatting, style and types
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+
+.PHONY: docs
+docs: venv ## write docs/requirements.md and the JSON Schema of the results
+	$(RUN) reports docs --write
+
+.PHONY: up down list reap
+up: deps venv ## make a cluster and keep it (ARGS='--profile NAME')
+	$(RUN) clusters up $(ARGS)
+down: venv ## delete clusters that `make up` made (ARGS=NAME)
+	$(RUN) clusters down $(ARGS)
+list: venv ## clusters that exist now
+	$(RUN) clusters list
+reap: venv ## delete what dead runs left behind
+	$(RUN) clusters reap
+
+.PHONY: bench
+bench: deps venv ## measure what docs/architecture.md promises
+	$(RUN) bench $(ARGS)
+
+.PHONY: venv
+# The marker is made last: an environment whose build was interrupted is built again.
+venv: ## the Python environment, from requirements.lock
+	@mkdir -p $(CACHE)
+	@exec 9>$(CACHE)/venv.lock; flock 9; \
+	test -e $(VENV)/.complete && exit 0; \
+	echo "Python environment: $(VENV)"; \
+	rm -rf $(VENV); \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: Python 3.11 or later is needed: make PYTHON=python3.11" >&2; exit 2; }; \
+	$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "error: no venv module: apt-get install -y python3-venv" >&2; exit 2; }; \
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --require-hashes -r requirements.lock; \
+	touch $(VENV)/.complete
+
+.PHONY: deps
+# Asked before there is an environment, so the list comes from a module of the standard library.
+deps: ## Debian packages that are missing (installed when root, else named)
+	@missing="$$($(PYTHON) -m clusters preflight --packages)"; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	missing="$$(echo $$missing)"; \
+	test -n "$$missing" || exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	  echo "error: missing packages; as root: apt-get install -y $$missing" >&2; exit 2; \
+	fi; \
+	echo "installing: $$missing"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get install -qq -y --no-install-recommends $$missing >/dev/null 2>&1 \
+	  || { apt-get update -qq; apt-get install -qq -y --no-install-recommends $$missing; }
+
+.PHONY: lock
+lock: ## requirements.lock from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "error: uv is needed: pip install uv" >&2; exit 2; }
+	uv pip compile pyproject.toml --extra dev --generate-hashes --no-header --no-annotate \
+	  --python-version 3.11 --upgrade --quiet --output-file requirements.lock
+
+.PHONY: clean
+clean: ## reports and tool caches of this directory (clusters: make down; caches: see README)
+	rm -rf reports/out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,116 @@
+"""Rules that every source file of the repository keeps."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("clusters", "helpers", "reports", "suites", "tests", "bench")
+LINES = 400
+LONG = {"helpers/agents/agent.py"}  # shipped as one file; imports nothing of ours
+
+# Which of our own modules a part may import, by prefix. ``tests`` and ``bench`` may import all.
+ALLOWED = {
+    "suites": ("suites", "helpers", "clusters.api"),
+    "clusters": ("clusters", "helpers"),
+    "helpers": ("helpers", "clusters.api", "clusters.errors", "clusters.spec"),
+    "reports": ("reports", "helpers"),
+}
+# Edges where the parts meet, with what they may import beyond that.
+EDGES = {
+    "helpers/plugin_clusters.py": ("clusters",),  # fixtures over the registry
+}
+# What ``clusters`` and ``reports`` must not take from ``helpers``: observing, and each other.
+FORBIDDEN = {
+    "clusters": ("helpers.plugin", "helpers.workloads", "helpers.gates", "helpers.matrix"),
+    "reports": (
+        "helpers.agents",
+        "helpers.facts",
+        "helpers.gates",
+        "helpers.kube",
+        "helpers.probes",
+        "helpers.workloads",
+    ),
+}
+SLEEPERS = {
+    "helpers/waiting.py",  # the one module that waits
+    "helpers/agents/agent.py",  # shipped alone into pods: paces probes
+}
+# Our own files that run where nothing of ours, and no library, is installed.
+STDLIB_ONLY = ("helpers/agents/agent.py",)
+
+
+def sources() -> list[Path]:
+    return [
+        *(p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py"))),
+        ROOT / "conftest.py",
+    ]
+
+
+def ids(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+SOURCES = pytest.mark.parametrize("path", sources(), ids=ids)
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{ids(path)}:{node.lineno}: import by full name"
+            # `from helpers import facts` imports a module as `from helpers.facts import x` does
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def begins(module: str, prefixes: tuple[str, ...]) -> bool:
+    return any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+@SOURCES
+def test_import_direction(path: Path) -> None:
+    part = ids(path).split("/")[0]
+    if part not in ALLOWED:
+        return
+    allowed = (*ALLOWED[part], *EDGES.get(ids(path), ()))
+    ours = [(name, line) for name, line in imported(path) if begins(name, PACKAGES)]
+    wrong = [
+        f"{ids(path)}:{line}: {part} may not import {name}"
+        for name, line in ours
+        if not begins(name, allowed) or name.startswith(FORBIDDEN.get(part, ("!",)))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", STDLIB_ONLY)
+def test_agent_imports_the_standard_library_only(name: str) -> None:
+    found = {module.partition(".")[0] for module, _ in imported(ROOT / name)}
+    assert found <= sys.stdlib_module_names | {"__future__"}, found - sys.stdlib_module_names
+
+
+@SOURCES
+def test_module_fits_its_subject(path: Path) -> None:
+    if ids(path) in LONG:
+        return
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines < LINES, f"{ids(path)} has {lines} lines: split it by subject"
+
+
+@SOURCES
+def test_nobody_sleeps(path: Path) -> None:
+    if ids(path) in SLEEPERS:
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [
+        f"{ids(path)}:{node.lineno}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("time.sleep", "sleep", "asyncio.sleep", "gevent.sleep")
+    ]
+    assert not calls, f"wait for a state with helpers.waiting, not for a time: {calls}"
