@@ -59,6 +59,7 @@ def one_way(
     size: int = 64,
     patience: float = 1.0,
     hop_limit: int | None = None,
+    nonce: str | None = None,
 ) -> OneWay:
     """Send ``count`` datagrams and ask the receiver which of them it saw.
 
@@ -67,13 +68,14 @@ def one_way(
         interval: seconds between two datagrams.
         patience: seconds to wait for stragglers after the last one was sent.
         hop_limit: TTL or hop limit to send with.
+        nonce: what marks the datagrams, where a capture must know it; default: a random one.
 
     Raises:
         Inconclusive: an agent was lost, or the sender failed for reasons of its own.
         LookupError: the receiver has no address of this family and no target was given.
     """
     target = target or receiver.addresses.require(family)
-    nonce = secrets.token_hex(8)
+    nonce = nonce or secrets.token_hex(8)
     listener = receiver.call_one("udp_listen", version=family.version)
     try:
         outgoing = sender.call(
