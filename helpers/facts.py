@@ -22,6 +22,7 @@ from helpers.once import once
 from helpers.views import NodeView
 
 if TYPE_CHECKING:
+    from helpers.agents.client import Agent
     from helpers.agents.pool import AgentPool
     from helpers.kube import Kube
 
@@ -228,13 +229,20 @@ def _kubelet(kube: Kube, node: str) -> dict[str, Any]:
 
 def _on_node(agents: AgentPool, node: str) -> dict[str, Any]:
     agent = agents.nodes[node]
-    (mode,) = agent.call("http_get", url="http://127.0.0.1:10249/proxyMode")
-    (cni,) = agent.call("read_file", path=CNI_CONFIG)
-    text = cni.get("text")
+    text = agent.call_one("read_file", path=CNI_CONFIG)["text"]
     return {
-        "proxy_mode": mode.get("body", "").strip() or "none",
+        "proxy_mode": _proxy_mode(agent),
         "cni": yaml.safe_load(text) if text else None,  # JSON is YAML
     }
+
+
+def _proxy_mode(agent: Agent) -> str:
+    # kube-proxy answers on the loopback address of its primary family only.
+    for host in ("127.0.0.1", "::1"):
+        answer = agent.call_one("http_get", host=host, port=10249, path="/proxyMode")
+        if answer["status"] == 200:
+            return str(answer["body"]).strip()
+    return "none"
 
 
 def _calico_node(kube: Kube) -> dict[str, Any]:
@@ -249,6 +257,6 @@ def _calico_node(kube: Kube) -> dict[str, Any]:
 
 def _env_value(kube: Kube, entry: Mapping[str, Any]) -> str | None:
     if "value" in entry or "valueFrom" not in entry:
-        return entry.get("value", "")
+        return str(entry.get("value", ""))
     reference = entry["valueFrom"].get("configMapKeyRef")
     return _config_map(kube, reference["name"], reference["key"]) if reference else None
