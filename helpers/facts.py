@@ -238,8 +238,8 @@ def _on_node(agents: AgentPool, node: str) -> dict[str, Any]:
 
 def _proxy_mode(agent: Agent) -> str:
     # kube-proxy answers on the loopback address of its primary family only.
-    for host in ("127.0.0.1", "::1"):
-        answer = agent.call_one("http_get", host=host, port=10249, path="/proxyMode")
+    for host in ("127.0.0.1", "[::1]"):
+        answer = agent.call_one("http_get", url=f"http://{host}:10249/proxyMode")
         if answer["status"] == 200:
             return str(answer["body"]).strip()
     return "none"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 GROUP_LABEL: Final = "dualstack-conformance/group"  # clusters.render_kind puts it on nodes
 METRICS_PORT: Final = 10249
-LOOPBACKS: Final = ("127.0.0.1", "::1")  # kube-proxy answers on its primary family's only
+LOOPBACKS: Final = ("127.0.0.1", "[::1]")  # kube-proxy answers on its primary family's only
 MODES: Final = ("iptables", "ipvs", "nftables")
 
 
@@ -140,7 +140,7 @@ def read_config(agent: Agent, fallback: Mapping[str, Any]) -> Mapping[str, Any]:
     The ConfigMap says what the next kube-proxy will do, not what this one does.
     """
     for host in LOOPBACKS:
-        answer = agent.call_one("http_get", host=host, port=METRICS_PORT, path="/configz")
+        answer = agent.call_one("http_get", url=f"http://{host}:{METRICS_PORT}/configz")
         if answer["status"] == 200:
             for config in json.loads(answer["body"]).values():
                 return dict(config)
