@@ -14,6 +14,7 @@ pytest_plugins = [
     for name in (
         "helpers.plugin_clusters",
         "helpers.plugin_agents",
+        "helpers.plugin_outside",
         "helpers.plugin_workloads",
         "helpers.plugin_results",
         "reports.collect",

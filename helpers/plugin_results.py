@@ -17,6 +17,7 @@ import pytest
 from helpers import waiting
 from helpers.decide import Decision, decide
 from helpers.evidence import Evidence
+from helpers.features import why_not
 from helpers.model import Family, Level, Verdict
 from helpers.requirements import Requirement, RequirementError, requirement_of
 
@@ -100,6 +101,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=dropped)
         gone = set(map(id, dropped))
         items[:] = [item for item in items if id(item) not in gone]
+
+
+@pytest.fixture(autouse=True)
+def _declared_features(request: pytest.FixtureRequest) -> None:
+    """Skip a test whose requirement needs what the cluster was never declared to have."""
+    requirement = request.node.stash.get(_requirement, None)
+    if requirement is None or "cluster" not in request.fixturenames:
+        return
+    reason = why_not(requirement.needs, request.getfixturevalue("cluster"))
+    if reason:
+        pytest.skip(reason)
 
 
 @pytest.fixture
