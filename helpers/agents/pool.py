@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from helpers.agents import deploy
 from helpers.agents.client import Agent, Loss
 from helpers.agents.transport import (
+    OUTSIDE_RUN,
     REMOTE_RUN,
     Connect,
     ExecTransport,
@@ -209,7 +210,7 @@ class AgentPool:
         return agent
 
     def _outside_agent(self, outside: OutsideHost, engine: Mapping[str, str]) -> Agent:
-        argv = [*outside.docker, "exec", "-i", outside.container, *REMOTE_RUN]
+        argv = [*outside.docker, "exec", "-i", outside.container, *OUTSIDE_RUN]
         return Agent(
             "outside agent",
             lambda: ProcessTransport(argv, engine),
