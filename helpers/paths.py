@@ -188,7 +188,9 @@ def as_observation(sent: Probe, flow: OneWay) -> Observation:
 
 
 def source_findings(
-    seen: Iterable[tuple[Path, Observation]], expected: Mapping[Path, frozenset[IPAddress]]
+    seen: Iterable[tuple[Path, Observation]],
+    expected: Mapping[Path, frozenset[IPAddress]],
+    fix: str,
 ) -> list[str]:
     """Where a receiver saw another source address than it should (answered probes only)."""
     found = []
@@ -198,7 +200,7 @@ def source_findings(
         found.append(
             f"{observation.probe.protocol} from the {path.names[0]} arrived at the "
             f"{path.names[1]} with source {observation.peer_seen}, expected "
-            f"{' or '.join(map(str, sorted(expected[path])))}"
+            f"{' or '.join(map(str, sorted(expected[path])))}: {fix}"
         )
     return found
 
