@@ -188,7 +188,7 @@ def check_manifest_images(manifest: Path, images: Iterable[Image]) -> None:
     Raises:
         ImageBuildError: one is not; kubelet would try to pull it.
     """
-    named = set(re.findall(r"^\s*image: (\S+)$", manifest.read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"^[ \-]*image: (\S+)$", manifest.read_text(), flags=re.MULTILINE))
     missing = named - {each.name for each in images}
     if missing or not named:
         raise ImageBuildError(

@@ -99,6 +99,8 @@ class Children:
                 yield child
             finally:
                 end(child)
+                if child.stdout is not None:
+                    child.stdout.close()
                 with self._lock:
                     self._running.discard(child)
 

@@ -197,7 +197,7 @@ require (
 
 replace (
 	github.com/projectcalico/api => github.com/projectcalico/api v0.0.0-20251022175904-f2ab03771208
-	github.com/projectcalico/calico/lib/httpmachinery => ./empty
+	github.com/projectcalico/calico/lib/httpmachinery => ../empty
 	github.com/projectcalico/calico/lib/std => github.com/projectcalico/calico/lib/std v0.0.0-20251021213802-b1f3c43f8437
 	gopkg.in/natefinch/lumberjack.v2 => gopkg.in/natefinch/lumberjack.v2 v2.0.0
 	k8s.io/api => k8s.io/api v0.33.5
