@@ -222,8 +222,11 @@ class ExecTransport:
         return "pod gone, or connection cut"
 
     def close(self) -> None:
+        """Say goodbye and do not wait for the answer; a stream that broke leaves a socket too."""
         with contextlib.suppress(Exception):
-            self._stream.close()  # type: ignore[no-untyped-call]
+            self._stream.sock.send_close()
+        with contextlib.suppress(Exception):
+            self._stream.sock.shutdown()
 
     @property
     def stderr(self) -> str:
