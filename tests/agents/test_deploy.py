@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,18 @@ def test_the_namespace_comes_first_and_admits_privileged_pods() -> None:
 
 def test_the_program_fits_in_a_config_map() -> None:
     assert len(AGENT.read_bytes()) < 500_000  # etcd takes 1.5 MiB, a ConfigMap 1 MiB
+
+
+def test_the_program_needs_nothing_but_python_3_9() -> None:
+    """It is shipped into images that may be anybody's."""
+    tree = ast.parse(AGENT.read_text(), feature_version=(3, 9))
+    imported = {
+        (alias.name if isinstance(node, ast.Import) else node.module or "").partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported <= sys.stdlib_module_names
 
 
 def test_readiness_never_crosses_the_network() -> None:
