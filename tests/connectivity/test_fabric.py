@@ -22,8 +22,12 @@ NODE_A, NODE_B = "fd00:10:243::3", "fd00:10:243::4"
 NATIVE = IPv6(src=A, dst=B) / UDP(sport=40000, dport=41000) / Raw(b"nonce 0\n")
 
 
+# Without addresses scapy would ask this machine's network for them.
+LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+
+
 def outer(packet: Packet) -> Outer | None:
-    return Outer.of(bytes(Ether() / packet))
+    return Outer.of(bytes(LINK / packet))
 
 
 def crossing(*frames: Outer | None, received: int = 3) -> Crossing:
@@ -45,7 +49,7 @@ def test_native_frames_give_no_findings() -> None:
     ("packet", "tunnel"),
     [
         (
-            IPv6(src=NODE_A, dst=NODE_B) / UDP(dport=4789) / VXLAN(vni=4096) / Ether() / NATIVE,
+            IPv6(src=NODE_A, dst=NODE_B) / UDP(dport=4789) / VXLAN(vni=4096) / LINK / NATIVE,
             "VXLAN (UDP 4789), from fd00:10:243::3 to fd00:10:243::4",
         ),
         (
@@ -100,4 +104,4 @@ def test_dropped_at_the_receiver_is_not_blocked() -> None:
 
 
 def test_other_protocols_are_no_network_header() -> None:
-    assert outer(ARP()) is None
+    assert outer(ARP(hwsrc="02:00:00:00:00:01", psrc="10.243.0.3", pdst="10.243.0.4")) is None
