@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clusters import oci_runtime, processes
+from clusters import oci_runtime, preflight, processes
 from clusters.commands import missing, run, tail
 from clusters.errors import CommandFailedError, EngineError
 from clusters.processes import Identity
@@ -27,7 +27,7 @@ from helpers.waiting import NotSettled, eventually
 if TYPE_CHECKING:
     from clusters.engine import Places
 
-TOOLS: Final = ("dockerd", "docker", "containerd", "runc", "iptables", "ip6tables", "ip", "nsenter")
+TOOLS: Final = preflight.ENGINE_TOOLS
 STOP_SECONDS: Final = 20.0
 # dockerd outlives this process on purpose: a reference keeps Python from warning about that.
 _children: list[subprocess.Popen[bytes]] = []

@@ -215,16 +215,19 @@ def start(engine: Engine, progress: Progress = silent) -> None:
         dockerd.remove_leftovers(places)
 
 
-def stop(progress: Progress = silent) -> None:
+def stop(progress: Progress = silent) -> bool:
     """Stop the private engine and remove all that it left outside of the cache.
 
     Works from any process, also for an engine whose run was killed. Call it with the transition
-    lock held or when nobody else can start the engine.
+    lock held.
+
+    Returns:
+        whether there was anything of it.
     """
     places = Places.of_cache()
     record = _recorded()
     if record is None and not places.run_dir.exists() and not places.namespace.exists():
-        return
+        return False
     progress("engine: stopping the private dockerd")
     daemon = _recorded_daemon()
     if daemon is not None and daemon.alive:
@@ -232,6 +235,7 @@ def stop(progress: Progress = silent) -> None:
     dockerd.clear(places)
     netns.remove(places.name)
     record_path().unlink(missing_ok=True)
+    return True
 
 
 def running() -> bool:

@@ -1,0 +1,98 @@
+"""Where a cluster's images come from: built here from sources, or pulled from registries.
+
+``build`` needs no registry: Go modules and Debian packages become a node image that holds every
+other image. ``registry`` takes kind's published node image and Calico's published images, and
+needs an engine that reaches them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from clusters import images as built
+from clusters import netns, pulled
+from clusters.commands import Progress, silent
+from clusters.engine import Engine
+from clusters.errors import ClusterError
+from clusters.images import build
+from clusters.images.cache import Cache, cache_root
+from clusters.images.versions import pinned
+from clusters.kind import NodeImages
+from clusters.spec import ClusterSpec
+
+
+class ImageSource(StrEnum):
+    """Value of ``--images``."""
+
+    AUTO = "auto"
+    BUILD = "build"
+    REGISTRY = "registry"
+
+
+def choose(source: ImageSource, home: Engine, spec: ClusterSpec) -> ImageSource:
+    """What ``auto`` stands for: registries when the user's engine runs and reaches them.
+
+    A private engine lives in a network namespace without a way out, so there it is ``build``.
+    """
+    if source is not ImageSource.AUTO:
+        return source
+    if home.private or not pulled.reachable(home, spec):
+        return ImageSource.BUILD
+    return ImageSource.REGISTRY
+
+
+def node_images(
+    spec: ClusterSpec, home: Engine, source: ImageSource, progress: Progress = silent
+) -> NodeImages:
+    """The images for a profile; builds in the cache what is missing there.
+
+    Raises:
+        ClusterError: they cannot be had; the message has the fix.
+    """
+    if choose(source, home, spec) is ImageSource.REGISTRY:
+        return pulled.node_images(spec, progress)
+    return _built(spec, progress)
+
+
+def built_already(spec: ClusterSpec) -> bool:
+    """Whether the images of a profile are in the cache.
+
+    Raises:
+        ClusterError: one of its versions cannot be built.
+    """
+    request = _request(spec)
+    try:
+        steps = build.plan(request, Cache(cache_root()), pinned())
+    except built.ImageBuildError as error:
+        raise ClusterError(str(error)) from error
+    return Cache(cache_root()).entry(steps.image.name, steps.image.key).is_dir()
+
+
+def _request(spec: ClusterSpec) -> built.ImageRequest:
+    return built.ImageRequest(f"v{spec.kubernetes}", (f"v{spec.calico}",))
+
+
+def _built(spec: ClusterSpec, progress: Progress) -> NodeImages:
+    request = _request(spec)
+    try:
+        with netns.at_home():  # the build fetches sources, and a private engine has no way out
+            made = built.ensure_images(request, progress)
+    except built.ImageBuildError as error:
+        raise ClusterError(str(error)) from error
+
+    def load(home: Engine, progress: Progress) -> None:
+        progress(f"node image {made.node_image} into Docker, unless it is there")
+        try:
+            built.load_into_docker(made, home.docker)
+        except built.ImageBuildError as error:
+            raise ClusterError(str(error)) from error
+
+    return NodeImages(
+        node_image=made.node_image,
+        agent_image=made.agent_image,
+        outside_image=made.outside_image,
+        pull_policy="Never",
+        kind=made.kind_binary,
+        calico_manifest=made.calico_manifests[f"v{spec.calico}"],
+        load=load,
+    )
