@@ -117,7 +117,7 @@ class Collector:
         self.config = config
         self.ledger = ledger
         self.final: Results | None = None
-        self.interrupted = False
+        self.stopped: tuple[int, str] | None = None
         self.harness_errors: list[str] = []
 
     # What is going to be decided.
@@ -182,10 +182,13 @@ class Collector:
         self.harness_errors.append(f"internal error: {last}")
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        # pytest.Session.Interrupted (collection errors, -x) is not a person's Ctrl-C.
-        self.interrupted = isinstance(excinfo.value, KeyboardInterrupt) and not isinstance(
-            excinfo.value, pytest.Session.Interrupted
-        )
+        error = excinfo.value
+        if isinstance(error, pytest.exit.Exception):
+            code = ExitCode.USAGE if error.returncode is None else error.returncode
+            self.stopped = (code, f"stopped: {first_line(str(error))}")
+        elif not isinstance(error, pytest.Session.Interrupted):
+            # Interrupted is how pytest itself stops after collection errors: not a person's Ctrl-C.
+            self.stopped = (ExitCode.USAGE, "interrupted")
 
     # The end.
 
@@ -193,7 +196,7 @@ class Collector:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if not self.ledger.expected and not self.harness_errors:
             return  # nothing of ours was selected: pytest's own codes stand
-        complete = not self.ledger.missing and not self.interrupted and not self.harness_errors
+        complete = not self.ledger.missing and self.stopped is None and not self.harness_errors
         self.final = self.ledger.results(self._ending(), complete=complete)
         self._write_final(self.final)
         session.exitstatus = self.final.summary.exit_code
@@ -222,7 +225,7 @@ class Collector:
     def _ending(self) -> Ending:
         return Ending(
             no_cluster=self.ledger.no_cluster,
-            interrupted=self.interrupted,
+            stopped=self.stopped,
             missing=len(self.ledger.missing),
             harness_errors=tuple(self.harness_errors),
         )

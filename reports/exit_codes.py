@@ -43,22 +43,23 @@ UNDECIDED = (Verdict.BLOCKED, Verdict.INCONCLUSIVE)
 class Ending:
     """What else than verdicts a run ended with.
 
-    ``no_cluster`` is the first error that said so; ``missing`` are tests without a verdict;
+    ``no_cluster`` is the first error that said so; ``stopped`` is the code and the sentence of who
+    ended the run early (Ctrl-C, ``pytest.exit``); ``missing`` counts tests without a verdict;
     ``harness_errors`` are failures of collection or of pytest itself.
     """
 
     no_cluster: str | None = None
-    interrupted: bool = False
+    stopped: tuple[int, str] | None = None
     missing: int = 0
     harness_errors: tuple[str, ...] = ()
 
 
-def exit_code(results: Sequence[RequirementResult], ending: Ending) -> tuple[ExitCode, str]:
+def exit_code(results: Sequence[RequirementResult], ending: Ending) -> tuple[int, str]:
     """The code and the sentence that explains it."""
     if ending.no_cluster is not None:
         return ExitCode.NO_CLUSTER, f"no usable cluster: {ending.no_cluster.splitlines()[0]}"
-    if ending.interrupted:
-        return ExitCode.USAGE, "interrupted"
+    if ending.stopped is not None:
+        return ending.stopped
     failed = [r for r in results if r.verdict is Verdict.FAIL and _gates(r)]
     if failed:
         return ExitCode.FAILED, f"failed: {_named(failed)}"

@@ -71,6 +71,24 @@ def test_missing_cluster_is_said_once(project: Project, workers: str) -> None:
     assert all(case.find("error") is not None for case in cases)
 
 
+def test_request_to_stop_keeps_its_code(project: Project) -> None:
+    project.suite(
+        PASS + "def test_cfg_001_x(): pytest.exit('disk full: free 3 GB', returncode=4)\n"
+    )
+    run = project.run("-n0")
+    assert run.code == 4
+    assert run.results["run"]["complete"] is False
+    assert run.results["summary"]["exitReason"] == "stopped: disk full: free 3 GB"
+    assert run.verdicts[("SVC-007", "ipv6")] == "pass"
+
+
+def test_first_failure_can_stop_the_run(project: Project) -> None:
+    project.suite("def test_svc_003_x(): assert 0\n" + PASS)
+    run = project.run("-n0", "-x")
+    assert run.code == 1
+    assert run.results["run"]["complete"] is False
+
+
 def test_killed_worker_leaves_an_inconclusive_verdict(project: Project) -> None:
     source = "".join(f"def test_svc_{n:03}_x(family): pass\n" for n in (1, 4, 5, 6))
     kill = "def test_svc_007_x(family):\n    if family == 'ipv6': os.kill(os.getpid(), 9)\n"
