@@ -6,13 +6,19 @@ Pure judgements over what the components were started with.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
-from typing import Final
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from typing import TYPE_CHECKING, Final
 
 from helpers.calico import IPPool
 from helpers.findings import listed
+from helpers.kube_errors import ApiError
 from helpers.model import Family, IPNetwork
 from helpers.views import NodeView
+
+if TYPE_CHECKING:
+    from helpers.facts import Facts
+    from helpers.kube import Kube, Object
 
 MAX_DIFFERENCE: Final = 16  # bits; kubernetes pkg/controller/nodeipam: clusterSubnetMaxDiff
 DEFAULT_NODE_MASK: Final = {Family.IPV4: 24, Family.IPV6: 64}
@@ -76,32 +82,77 @@ def cluster_cidr_findings(
     return found
 
 
+def service_refusal(kube: Kube, family: Family) -> str | None:
+    """What the API says to a Service of one family only, None when it takes it (dry run)."""
+    service: Object = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": f"dsc-single-{family}", "namespace": "default"},
+        "spec": {
+            "ipFamilyPolicy": "SingleStack",
+            "ipFamilies": [family.kubernetes],
+            "ports": [{"port": 80}],
+        },
+    }
+    try:
+        kube.create(service, dry_run=True)
+    except ApiError as error:
+        if error.status != 422:
+            raise
+        return error.message
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRanges:
+    """Where Services get addresses from, as three places say it.
+
+    Attributes:
+        apiserver: ``--service-cluster-ip-range``; None when its flags cannot be seen.
+        controller_manager: the same flag; None when it does not have it.
+        service_cidr: of the ServiceCIDR ``kubernetes``; None before Kubernetes 1.33.
+    """
+
+    apiserver: tuple[IPNetwork, ...] | None
+    controller_manager: tuple[IPNetwork, ...] | None
+    service_cidr: tuple[IPNetwork, ...] | None
+
+    @property
+    def places(self) -> dict[str, tuple[IPNetwork, ...]]:
+        """What can be seen, the leading place first."""
+        named = {
+            "kube-apiserver --service-cluster-ip-range": self.apiserver,
+            'ServiceCIDR "kubernetes"': self.service_cidr,
+            "kube-controller-manager --service-cluster-ip-range": self.controller_manager,
+        }
+        return {place: cidrs for place, cidrs in named.items() if cidrs is not None}
+
+
+def service_ranges(kube: Kube, facts: Facts) -> ServiceRanges:
+    """The Service ranges as flags and API show them."""
+    flag = "service-cluster-ip-range"
+    service_cidr = None
+    if facts.minor >= SERVICE_CIDR_API_SINCE:
+        found = kube.get("networking.k8s.io/v1", "ServiceCIDR", "kubernetes") or {}
+        service_cidr = tuple(ip_network(c) for c in found.get("spec", {}).get("cidrs", []))
+    return ServiceRanges(
+        apiserver=facts.service_cidrs if facts.arguments("kube-apiserver") else None,
+        controller_manager=facts.cidrs("kube-controller-manager", flag) or None,
+        service_cidr=service_cidr,
+    )
+
+
 def service_range_findings(
-    family: Family,
-    *,
-    apiserver: Sequence[IPNetwork] | None,
-    controller_manager: Sequence[IPNetwork] | None,
-    service_cidr: Sequence[IPNetwork] | None,
-    refusal: str | None,
+    family: Family, ranges: ServiceRanges, *, refusal: str | None
 ) -> list[str]:
     """CFG-004: a Service range of the family, the same everywhere.
 
     Args:
-        apiserver: its ``--service-cluster-ip-range``; None when its flags cannot be seen.
-        controller_manager: the same of kube-controller-manager; None when it needs none.
-        service_cidr: of the ServiceCIDR ``kubernetes``; None before Kubernetes 1.33.
         refusal: what the API said to a Service of this family only (dry run), None: accepted.
     """
     name = family.kubernetes
     found = []
-    places = {
-        "kube-apiserver --service-cluster-ip-range": apiserver,
-        "kube-controller-manager --service-cluster-ip-range": controller_manager,
-        'ServiceCIDR "kubernetes"': service_cidr,
-    }
-    for place, cidrs in places.items():
-        if cidrs is None:
-            continue
+    for place, cidrs in ranges.places.items():
         count = len(of_family(cidrs, family))
         if count != 1:
             found.append(
@@ -109,15 +160,14 @@ def service_range_findings(
                 "Services cannot be created (partially dual-stack cluster); set serviceSubnet to "
                 "one CIDR of each family"
             )
-    reference = apiserver if apiserver is not None else service_cidr
-    for place, cidrs in places.items():
-        if cidrs is None or reference is None or found:
-            continue
-        if list(cidrs) != list(reference):
-            found.append(
-                f"{place} lists {listed(cidrs)}, but the API server {listed(reference)}: the same "
-                "ranges in the same order belong into both"
-            )
+    if not found and ranges.places:
+        (leader, reference), *others = ranges.places.items()
+        found = [
+            f"{place} lists {listed(cidrs)}, but {leader} {listed(reference)}: the same ranges in "
+            "the same order belong into both"
+            for place, cidrs in others
+            if cidrs != reference
+        ]
     if refusal is not None:
         found.append(f"the API server refuses a Service of {name} only: {refusal}")
     return found

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from helpers.model import FAMILIES, Family, IPAddress, IPNetwork
+from helpers.parallel import on_each
 from helpers.verdicts import Inconclusive
 
 if TYPE_CHECKING:
     from helpers.agents.client import Agent
-
-T = TypeVar("T")
+    from helpers.agents.pool import AgentPool
 
 ANYWHERE: Final[Mapping[Family, IPNetwork]] = {
     Family.IPV4: ip_network("0.0.0.0/0"),
@@ -166,17 +165,14 @@ def observe(agent: Agent) -> NetState:
     return NetState.from_facts(agent.call_one("facts"))
 
 
-def on_each(agents: Mapping[str, Agent], look: Callable[[Agent], T]) -> dict[str, T]:
-    """``look`` at every agent at once; results by the same names.
+def of_nodes(agents: AgentPool) -> dict[str, NetState]:
+    """Network state of every node, by its name."""
+    return on_each(agents.nodes, lambda node: observe(agents.nodes[node]))
 
-    Raises:
-        Inconclusive: and whatever else ``look`` raises for one of them.
-    """
-    named = dict(agents.items())
-    if not named:
-        return {}
-    with ThreadPoolExecutor(len(named), thread_name_prefix="look") as pool:
-        return dict(zip(named, pool.map(look, named.values()), strict=True))
+
+def netfilter_of_nodes(agents: AgentPool) -> dict[str, Netfilter]:
+    """Netfilter of every node, by its name."""
+    return on_each(agents.nodes, lambda node: netfilter(agents.nodes[node]))
 
 
 def sysctls(agent: Agent, names: Iterable[str]) -> dict[str, str | None]:

@@ -9,9 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from helpers.findings import listed
+from helpers.model import FAMILIES, Family
+
+if TYPE_CHECKING:
+    from helpers.facts import Facts
+    from helpers.netstate import Netfilter, NetState
 
 GATE: Final = "IPv6DualStack"
 # KEP-563: the gate's life. First minor releases of each span.
@@ -93,6 +98,23 @@ def gate_findings(minor: int, gates: Mapping[str, Mapping[str, bool]]) -> list[s
     return found
 
 
+def named_gates(facts: Facts) -> dict[str, dict[str, bool]]:
+    """Feature gates that the cluster names, by place; places that cannot be seen are absent."""
+    found = {
+        component: parse_gates(flags.get("feature-gates", []))
+        for component in ("kube-apiserver", "kube-controller-manager")
+        if (flags := facts.arguments(component))
+    }
+    for node in facts.nodes:
+        found[f"kubelet on {node.name}"] = dict(facts.kubelet(node.name).get("featureGates") or {})
+    if facts.kube_proxy:
+        found["ConfigMap kube-system/kube-proxy"] = dict(facts.kube_proxy.get("featureGates") or {})
+    # kubeadm lost the gate one release before the components (kubernetes#106648).
+    if facts.kubeadm and facts.minor >= REMOVED:
+        found["kubeadm's ClusterConfiguration"] = dict(facts.kubeadm.get("featureGates") or {})
+    return found
+
+
 def parse_gates(values: Sequence[str]) -> dict[str, bool]:
     """Values of ``--feature-gates``: ``["IPv6DualStack=true", ...]``."""
     pairs = (value.partition("=") for value in values if "=" in value)
@@ -142,8 +164,32 @@ class Platform:
     ipvs_interface: frozenset[str]
     calico_nodes: Mapping[str, CalicoNode]
     felix: Mapping[str, Mapping[str, Any]]
-    netfilter: Mapping[str, frozenset[str]]
+    netfilter: Mapping[str, frozenset[Family]]
     vxlan6: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        facts: Facts,
+        calico_nodes: Mapping[str, CalicoNode],
+        states: Mapping[str, NetState],
+        filters: Mapping[str, Netfilter],
+    ) -> Platform:
+        """Put together what was observed in different places."""
+        return cls(
+            kubernetes=facts.minor,
+            calico=calico_release(facts.calico),
+            kernels={node.name: node.kernel for node in facts.nodes},
+            proxy_modes=facts.proxy_modes,
+            ipvs_interface=frozenset(n for n, state in states.items() if state.has("kube-ipvs0")),
+            calico_nodes=calico_nodes,
+            felix=facts.felix,
+            netfilter={
+                node: frozenset(f for f in FAMILIES if seen.tables[f] or seen.chains[f])
+                for node, seen in filters.items()
+            },
+            vxlan6=any(pool.vxlan_mode != "Never" for pool in facts.enabled_pools(Family.IPV6)),
+        )
 
 
 def felix_setting(
@@ -203,10 +249,10 @@ def combination_findings(platform: Platform) -> list[str]:
             continue
         found += _dataplane_findings(platform, node, calico)
         found += _health_findings(calico)
-        missing = {"ipv4", "ipv6"} - platform.netfilter.get(node, frozenset())
+        missing = frozenset(FAMILIES) - platform.netfilter.get(node, frozenset())
         found += [
-            f"node {node} has nothing in netfilter for {family}: neither kube-proxy nor Calico "
-            f"programs that family there; check the kernel's netfilter options for {family}"
+            f"node {node} has nothing in netfilter for {family.kubernetes}: neither kube-proxy nor "
+            "Calico programs that family there; check the kernel's netfilter options for it"
             for family in sorted(missing)
         ]
     return found

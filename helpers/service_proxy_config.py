@@ -138,12 +138,20 @@ def read_config(agent: Agent, fallback: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the kube-proxy of the agent's node runs with (/configz), else ``fallback``.
 
     The ConfigMap says what the next kube-proxy will do, not what this one does.
+
+    Raises:
+        Inconclusive: there is neither.
     """
     for host in LOOPBACKS:
         answer = agent.call_one("http_get", url=f"http://{host}:{METRICS_PORT}/configz")
         if answer["status"] == 200:
             for config in json.loads(answer["body"]).values():
                 return dict(config)
+    if not fallback:
+        raise Inconclusive(
+            f"the configuration of kube-proxy on {agent.node} cannot be read: nothing answers on "
+            f":{METRICS_PORT}/configz, and there is no ConfigMap kube-system/kube-proxy"
+        )
     return fallback
 
 
