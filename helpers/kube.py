@@ -381,6 +381,7 @@ class Kube:
             code = stream.returncode
         finally:
             stream.close()  # type: ignore[no-untyped-call]
+            stream.sock.shutdown()  # left open when the other side was first to close
         if code is None:
             raise KubeError(f"{command} in {namespace}/{pod} did not end within {timeout:.0f} s")
         if code != 0:
