@@ -11,10 +11,8 @@ from helpers.facts import Facts
 from helpers.findings import told
 from helpers.matrix import Cell, Matrix, decide
 from helpers.model import Family, Protocol
-from helpers.netstate import NetState
 from helpers.parallel import on_each
 from helpers.verdicts import Blocked
-from helpers.views import NodeView
 
 
 def test_cfg_005_every_node_has_one_internal_ip(facts: Facts, family: Family) -> None:
@@ -76,15 +74,21 @@ def test_cfg_010_every_node_forwards_the_family(
     Source: Calico docs "IPv6", host requirements; Calico felix int_dataplane.go
     """
 
-    def judged(node: NodeView) -> tuple[NetState, list[str]]:
-        agent = agents.nodes[node.name]
-        state = netstate.observe(agent)
-        fabric = node_config.fabric_interface(node, family, state)
-        seen = netstate.sysctls(agent, node_config.forwarding_sysctls(family, fabric))
-        return state, node_config.forwarding_findings(node.name, family, state, seen, fabric)
-
-    by_node = on_each(facts.nodes, judged)
-    for node, (state, _) in by_node.items():
-        evidence.attach(f"routes-{node.name}.txt", "\n".join(map(str, state.routes[family])))
-    found = [line for _, lines in by_node.values() for line in lines]
+    states = netstate.of_nodes(agents)
+    fabrics = {
+        node.name: node_config.fabric_interface(node, family, states[node.name])
+        for node in facts.nodes
+    }
+    seen = on_each(
+        fabrics,
+        lambda node: netstate.sysctls(
+            agents.nodes[node], node_config.forwarding_sysctls(family, fabrics[node])
+        ),
+    )
+    evidence.attach("sysctls.json", seen)
+    found = [
+        line
+        for node, fabric in fabrics.items()
+        for line in node_config.forwarding_findings(node, family, states[node], seen[node], fabric)
+    ]
     assert not found, told(found)
