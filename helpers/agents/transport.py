@@ -23,7 +23,7 @@ from helpers.waiting import Deadline
 AGENT: Final = Path(__file__).with_name("agent.py")
 REMOTE_AGENT: Final = "/agent/agent.py"
 REMOTE_RUN: Final = ("python3", "-u", REMOTE_AGENT, "run")
-OUTSIDE_RUN: Final = ("python3", "-u", "/agent.py", "run")  # copied there by clusters.outside
+OUTSIDE_RUN: Final = REMOTE_RUN  # clusters.outside puts it at the same place
 STDIN_CHUNK: Final = 32_768  # bytes of one message: well below the limits of every proxy between
 STDERR_KEPT: Final = 20  # lines
 FRAME_TIMEOUT: Final = 15.0  # seconds for one websocket frame that has begun
