@@ -769,13 +769,17 @@ class Hold:
         self.error: str | None = None
         self.stop = threading.Event()
         self.sock = socket.create_connection((args["target"], args["port"]), self.patience)
-        self.sock.sendall(b'{"mode":"echo"}\n')
-        self.answer, _ = read_line(self.sock)
+        try:
+            self.sock.sendall(b'{"mode":"echo"}\n')
+            self.answer, _ = read_line(self.sock)
+        except BaseException:
+            self.sock.close()
+            raise
+        self.last = time.monotonic()  # of the newest echo
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
 
     def _work(self) -> None:
-        last = time.monotonic()
         try:
             while not self.stop.is_set():
                 message = b"%016d" % self.sent
@@ -790,20 +794,21 @@ class Hold:
                 if received != message:
                     raise ConnectionError(f"sent {message!r}, got {received!r}")
                 self.echoed += 1
-                now = time.monotonic()
-                self.longest = max(self.longest, now - last)
-                last = now
+                self.longest = max(self.longest, time.monotonic() - self.last)
+                self.last = time.monotonic()
                 self.stop.wait(self.interval)
         except OSError as error:
-            self.longest = max(self.longest, time.monotonic() - last)
+            self.longest = max(self.longest, time.monotonic() - self.last)
             self.error = str(error)
 
     def report(self) -> Json:
+        """What happened so far; a gap that is not over counts with its length until now."""
+        now = time.monotonic() - self.last if self.error is None else 0.0
         return {
             "alive": self.error is None,
             "sent": self.sent,
             "echoed": self.echoed,
-            "longest_gap": round(self.longest, 4),
+            "longest_gap": round(max(self.longest, now), 4),
             "error": self.error,
             **self.answer,
         }
@@ -815,9 +820,18 @@ class Hold:
 
 
 def op_connect_hold(call: Call) -> None:
-    """Open a long-lived connection; ``report`` and ``close`` take its handle."""
-    hold = Hold(call.args)
-    call.emit(0, {"handle": call.keep(hold), **hold.answer})
+    """Open a long-lived connection; ``report`` and ``close`` take its handle.
+
+    A connection that cannot be opened is an outcome of the network, with no handle.
+    """
+    try:
+        hold = Hold(call.args)
+    except OSError as error:
+        outcome = classify(error.errno or errno.ETIMEDOUT, call.args["target"])
+        call.emit(0, {"handle": None, "outcome": outcome, "error": str(error)})
+        return
+    answer = {"handle": call.keep(hold), "outcome": "reached", "error": None, **hold.answer}
+    call.emit(0, answer)
 
 
 def op_report(call: Call) -> None:

@@ -6,12 +6,15 @@ a cluster. Nothing leaves the namespaces.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from helpers.agents.client import Agent, Loss
@@ -20,6 +23,7 @@ from helpers.model import DualAddresses, Protocol
 from helpers.probes import Outcome, Probe, run
 from helpers.waiting import eventually
 
+PREFIX: Final = "dsc-lab"
 PORT: Final = 8080
 HOSTS: Final = {"a": 1, "b": 2}  # host -> number of its subnet
 
@@ -107,9 +111,26 @@ def _build(lab: Lab) -> None:
 
 def _remove(lab: Lab) -> None:
     for name in (*HOSTS, "router"):
-        subprocess.run(
-            ["ip", "netns", "del", lab.namespace(name)], stderr=subprocess.DEVNULL, check=False
+        _remove_namespace(lab.namespace(name))
+
+
+def _remove_namespace(name: str) -> None:
+    subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL, check=False)
+
+
+def _reap() -> None:
+    """Remove labs whose process was killed, with the servers that still run in them."""
+    for path in Path("/run/netns").glob(f"{PREFIX}-*"):
+        pid = path.name.removeprefix(f"{PREFIX}-").partition("-")[0]
+        if Path("/proc", pid).exists():
+            continue
+        listed = subprocess.run(
+            ["ip", "netns", "pids", path.name], capture_output=True, check=False
         )
+        for member in listed.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(member), signal.SIGKILL)
+        _remove_namespace(path.name)
 
 
 @contextmanager
@@ -131,7 +152,8 @@ def _server(lab: Lab, host: str) -> Iterator[None]:
 @contextmanager
 def lab_running() -> Iterator[Lab]:
     """The lab, with an echo server and an agent on both hosts; removed in any case."""
-    lab = Lab(f"dsc-lab-{os.getpid()}")
+    _reap()
+    lab = Lab(f"{PREFIX}-{os.getpid()}")
     with ExitStack() as stack:
         stack.callback(_remove, lab)
         _build(lab)
