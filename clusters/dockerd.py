@@ -97,6 +97,16 @@ def start(places: Places, started: Callable[[Identity], None], within: float) ->
     wait_answering(places, daemon, within)
 
 
+def check_free(places: Places) -> None:
+    """See that no other dockerd has the data root.
+
+    Raises:
+        EngineError: who has it, and what to do.
+    """
+    if places.lock.exists():
+        os.close(_locked(places.lock))
+
+
 def wait_answering(places: Places, daemon: Identity, within: float) -> None:
     """Wait until dockerd answers.
 

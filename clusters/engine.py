@@ -175,6 +175,16 @@ def transition_lock() -> FileLock:
     return FileLock(state_dir() / "engine.lock")
 
 
+def check_free(engine: Engine) -> None:
+    """See that no other state directory's engine has the data root of this cache.
+
+    Raises:
+        EngineError: who has it, and what to do.
+    """
+    if engine.private and not running():
+        dockerd.check_free(Places.of_cache())
+
+
 def prepare(engine: Engine) -> None:
     """Make the private engine's network namespace, so that it can be entered; start nothing.
 

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from clusters import engine, netns, options, preflight, records, registry, sources
+from clusters import engine, netns, options, outside, preflight, records, registry, sources
 from clusters.api import Cluster
 from clusters.commands import Progress
+from clusters.engine import Engine
 from clusters.errors import UnusableError
 from clusters.providers import KindProvider
 from clusters.records import Intent
-from clusters.registry import Keep, Run
+from clusters.registry import Run
 from clusters.sources import ImageSource
 from clusters.spec import ClusterSpec
 
@@ -34,45 +35,60 @@ def up(chosen: argparse.Namespace, progress: Progress) -> int:
             f"Cluster {name} exists already: remove it with `python -m clusters down {name}`, or "
             "choose another --name."
         )
-    run = Run.begin(sys.argv)
+    run = Run.begin(["python", "-m", "clusters", *sys.argv[1:]])
     try:
         registry.reap(progress)
-        cluster = _make(run, name, spec, chosen.images, progress)
-        next(i for i in records.all_intents() if i.name == name).keep()
+        prepare(spec, chosen.images, progress)
+        provider = KindProvider(engine.find_engine(), chosen.images)
+        run.obtain(spec, provider, progress, name=name)
+        intent = next(i for i in records.all_intents() if i.name == name).keep()
     finally:
         run.end(progress)
-    for line in usage(cluster):
+    for line in usage(intent):
         print(line)
     return 0
 
 
-def _make(
-    run: Run, name: str, spec: ClusterSpec, source: ImageSource, progress: Progress
-) -> Cluster:
+def prepare(spec: ClusterSpec, source: ImageSource, progress: Progress) -> tuple[Engine, str]:
+    """Everything before the cluster: preflight, images, and this process where it is reached.
+
+    Call it before threads or workers start.
+
+    Returns:
+        the engine, and where images come from in a few words.
+
+    Raises:
+        ClusterError: the machine lacks something, or images cannot be had.
+    """
     home = engine.find_engine()
-    build = sources.choose(source, home, spec) is ImageSource.BUILD
-    ready = build and sources.built_already(spec)
-    preflight.check(preflight.Plan(engine=home.private, build=build and not ready))
-    provider = KindProvider(home, source)
-    sources.node_images(spec, home, source, progress)  # the network is still the machine's own
+    chosen = sources.choose(source, home, spec)
+    build = chosen is ImageSource.BUILD and not sources.built_already(spec)
+    preflight.check(preflight.Plan(engine=home.private, build=build))
+    engine.check_free(home)
+    sources.node_images(spec, home, chosen, progress)  # the network is still the machine's own
     engine.prepare(home)
     home.enter()
-    return run.obtain(spec, provider, progress, name=name, keep=Keep.NEVER)
+    return home, "built here" if chosen is ImageSource.BUILD else "from registries"
 
 
-def usage(cluster: Cluster) -> Iterator[str]:
+def refresh(cluster: Cluster) -> None:
+    """See that a reused cluster's outside host runs the agent of this checkout."""
+    if cluster.outside is not None:
+        outside.refresh_agent(cluster.outside)
+
+
+def usage(intent: Intent) -> Iterator[str]:
     """How to use and remove a kept cluster, as lines to paste."""
-    intent = Intent.read(records.clusters_dir() / cluster.name)
-    namespace = intent.engine.get("namespace") if intent else None
-    yield ""
-    yield f"Cluster {cluster.name} is kept."
-    yield f"  use it:      export KUBECONFIG={cluster.kubeconfig}"
+    namespace = intent.engine.get("namespace")
+    yield f"Cluster {intent.name} is kept."
+    yield f"  use it:      export KUBECONFIG={intent.folder / 'kubeconfig'}"
     if namespace:
         # A private engine's clusters are reached from within its network namespace only.
+        docker = intent.engine["docker"]
+        yield f"               export DOCKER_HOST={docker[docker.index('--host') + 1]}"
         yield f"               nsenter --net={netns.handle(namespace)} kubectl get nodes"
-        yield f"               export DOCKER_HOST={cluster.engine.get('DOCKER_HOST', '')}"
-    yield f"  test it:     pytest suites -n4 --reuse-cluster {cluster.name}"
-    yield f"  remove it:   python -m clusters down {cluster.name}"
+    yield f"  test it:     pytest suites -n4 --reuse-cluster {intent.name}"
+    yield f"  remove it:   python -m clusters down {intent.name}"
 
 
 def listing() -> Iterator[str]:
