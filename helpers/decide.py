@@ -59,10 +59,10 @@ def decide(
         return Decision(Verdict.BLOCKED, _text(error))
     if is_no_cluster(error):
         return Decision(Verdict.INCONCLUSIVE, f"no cluster: {_text(error)}", no_cluster=True)
-    if report.when != "call":
-        return Decision(Verdict.INCONCLUSIVE, f"{report.when} of the test: {_named(error)}")
     if isinstance(error, Inconclusive):
         return Decision(Verdict.INCONCLUSIVE, _text(error))
+    if report.when != "call":
+        return Decision(Verdict.INCONCLUSIVE, f"{report.when} of the test: {_named(error)}")
     if isinstance(error, pytest.fail.Exception) and str(error).startswith(TIMEOUT_PREFIX):
         return Decision(Verdict.INCONCLUSIVE, f"the test ran out of time: {_text(error)}")
     if isinstance(error, AssertionError | pytest.fail.Exception):

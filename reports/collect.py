@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 from collections.abc import Generator, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,7 +107,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
         if not _may_collect_suites(config):
             raise
         for message in error.args:
-            print(f"ERROR: {message}")
+            print(f"ERROR: {message}", file=sys.stderr)
         return ExitCode.USAGE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,3 +146,17 @@ def test_nothing_missing_needs_no_root(machine: Machine) -> None:
     machine.tool("id", ID.format(user=1000))
     done = machine.make("deps")
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_preflight_needs_no_installed_library() -> None:
+    """``make deps`` asks before there is an environment; -S leaves out everything installed."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "clusters", "preflight", "--packages"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "ModuleNotFoundError" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
