@@ -8,6 +8,8 @@ One file, standard library only, Python 3.9: it is shipped as text into containe
 be anybody's. That is why it is longer than the other modules and imports none of them. Whatever
 needs no privilege works without: raw sockets, captures and sysctls say so when they are refused.
 
+Modules that few operations need are imported there: every session starts this program anew.
+
 Wire of ``run``, one JSON object per line:
   in   {"id": n, "op": name, "deadline": seconds, "args": {...}}
   out  {"hello": {...}} once, then {"id": n, "i": k, "result": {...}} and at last {"id": n,
@@ -21,19 +23,14 @@ from __future__ import annotations
 
 import argparse
 import collections
-import concurrent.futures
 import contextlib
-import ctypes
 import errno
 import functools
 import hashlib
 import heapq
-import http.client
-import ipaddress
 import itertools
 import json
 import os
-import platform
 import resource
 import select
 import signal
@@ -44,7 +41,6 @@ import sys
 import threading
 import time
 import traceback
-import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +69,7 @@ Json = dict[str, Any]
 
 def version_of(target: str) -> int:
     """4 or 6; the target may carry a zone (fe80::1%eth0)."""
-    return ipaddress.ip_address(target.split("%")[0]).version
+    return 6 if ":" in target else 4
 
 
 def sockaddr(target: str, port: int) -> tuple[Any, ...]:
@@ -607,6 +603,8 @@ def only_echo(sock: socket.socket, version: int, tag: bytes) -> None:
     Every raw socket sees every ICMP packet of the host: with hundreds of pings in flight the
     buffers overflow and answers look lost. The filter is classic BPF (linux/filter.h).
     """
+    import ctypes
+
     (wanted,) = struct.unpack("!I", tag)
     load = (
         # x = length of the IPv4 header; a = 32 bits at x + 4
@@ -1274,6 +1272,9 @@ def op_sysctl(call: Call) -> None:
 
 def op_http_get(call: Call) -> None:
     """{url, timeout, headers} -> {status, body, error}; body is "" when there is no answer."""
+    import http.client
+    import urllib.parse
+
     url = urllib.parse.urlsplit(call.args["url"])
     timeout = min(float(call.args.get("timeout", 5.0)), call.left)
     connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=timeout)
@@ -1421,6 +1422,8 @@ class Call:
 
     def each(self, items: list[Json], work: Callable[[Json], Json], threads: int) -> None:
         """Do blocking work for each item in threads and emit in order of completion."""
+        import concurrent.futures
+
         with concurrent.futures.ThreadPoolExecutor(min(threads, len(items) or 1)) as pool:
             futures = {pool.submit(work, item): index for index, item in enumerate(items)}
             for future in concurrent.futures.as_completed(futures):
@@ -1499,7 +1502,7 @@ class Runner:
             "node": self.node,
             "hostname": socket.gethostname(),
             "pid": os.getpid(),
-            "python": platform.python_version(),
+            "python": sys.version.split()[0],
             "clock": time.time(),
             "ops": sorted(OPS),
             "capabilities": capabilities(),
