@@ -9,6 +9,10 @@ from helpers.model import Level, Verdict
 from reports.model import FAMILY_NAMES, FamilyName, RequirementResult, Results
 
 REASON_WIDTH = 160
+DETAIL_LINES = 3  # of one reason; all of it is in results.json
+# A wait that used more than this share of its time is the next one to fail.
+TIGHT_SHARE = 0.5
+TIGHT_SHOWN = 5
 
 
 def summary_lines(results: Results) -> Iterator[str]:
@@ -27,6 +31,7 @@ def summary_lines(results: Results) -> Iterator[str]:
         yield ""
         yield f"SKIPPED of the core profile ({len(skipped)}):"
         yield from (f"  {label(r)}: {first_line(r.reason)}" for r in skipped)
+    yield from _tight_waits(results)
     yield ""
     yield f"exit {results.summary.exit_code}: {results.summary.exit_reason}"
 
@@ -37,11 +42,31 @@ def _troubles(found: list[RequirementResult]) -> Iterator[str]:
         if len(group) > 3:
             yield f"  {', '.join(label(r) for r in group)}:"
             yield f"      {reason}"
-            yield f"      repeat one: {group[0].repeat}"
+            yield f"      > {group[0].repeat}"
             continue
         for result in group:
             yield f"  {label(result)}: {reason}"
-            yield f"      {result.repeat}"
+            yield from (f"      {line}" for line in _lines(result.reason)[1:DETAIL_LINES])
+            yield f"      > {result.repeat}"
+
+
+def _tight_waits(results: Results) -> Iterator[str]:
+    """Waits that ended well and late: a cluster getting slower shows here before it fails."""
+    tight = sorted(
+        (
+            (wait.waited / wait.within, wait, result)
+            for result in results.requirements
+            for wait in result.waits
+            # At the limit and good is a promise that something stays: no head-room to speak of.
+            if wait.settled and TIGHT_SHARE * wait.within < wait.waited < wait.within
+        ),
+        key=lambda found: -found[0],
+    )
+    if tight:
+        yield ""
+        yield f"LATE BUT IN TIME ({len(tight)} waits used over {TIGHT_SHARE:.0%} of their limit):"
+    for _, wait, result in tight[:TIGHT_SHOWN]:
+        yield f"  {label(result)}: {wait.what}: {wait.waited:.1f} of {wait.within:g} s"
 
 
 def _by_reason(found: Iterable[RequirementResult]) -> Mapping[str, list[RequirementResult]]:
@@ -85,5 +110,11 @@ def label(result: RequirementResult) -> str:
 
 
 def first_line(reason: str) -> str:
-    line = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
-    return line if len(line) <= REASON_WIDTH else f"{line[: REASON_WIDTH - 4]} ..."
+    return _lines(reason)[0]
+
+
+def _lines(reason: str) -> list[str]:
+    lines = [line.strip() for line in reason.splitlines() if line.strip()] or ["no reason given"]
+    return [
+        line if len(line) <= REASON_WIDTH else f"{line[: REASON_WIDTH - 4]} ..." for line in lines
+    ]

@@ -93,9 +93,34 @@ def test_summary_counts_and_lists(tmp_path: Path) -> None:
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:4]}
     assert rows["services"] == ["1P", "1F", "-"]
     assert rows["pod_addresses"] == ["-", "1B", "-"]
-    assert "  SVC-007 [ipv6]: lost 3 of 20" in lines
+    assert lines[lines.index("  SVC-007 [ipv6]: lost 3 of 20") + 1] == "      more"
     assert "  CFG-001: declared" in lines
     assert lines[-1] == "exit 1: failed: SVC-007 [ipv6]"
+
+
+def test_late_waits_are_told(tmp_path: Path) -> None:
+    entry = record("SVC-007", "ipv6", "pass")
+
+    def wait(what: str, waited: float, *, settled: bool = True) -> dict[str, Any]:
+        return {"what": what, "waited": waited, "within": 10, "probes": 3, "settled": settled}
+
+    entry["waits"] = [
+        wait("endpoints", 9.1),
+        wait("quick", 0.2),
+        wait("stays so", 10.01),
+        wait("never came", 9.9, settled=False),
+    ]
+    lines = list(summary_lines(made(tmp_path, entry)))
+    assert "LATE BUT IN TIME (1 waits used over 50% of their limit):" in lines
+    assert "  SVC-007 [ipv6]: endpoints: 9.1 of 10 s" in lines
+
+
+def test_reason_is_told_in_its_first_lines(tmp_path: Path) -> None:
+    entry = record("SVC-007", "ipv6", "fail", "3 cells differ\n  all v6\n\n  node a\n  node b")
+    lines = list(summary_lines(made(tmp_path, entry)))
+    begin = lines.index("  SVC-007 [ipv6]: 3 cells differ")
+    assert lines[begin + 1 : begin + 3] == ["      all v6", "      node a"]
+    assert lines[begin + 3].startswith("      > pytest '")
 
 
 def test_same_reason_is_told_once(tmp_path: Path) -> None:
