@@ -22,6 +22,8 @@ CONTAINERD_ROOT = "var/lib/containerd"
 SNAPSHOTS = f"{CONTAINERD_ROOT}/io.containerd.snapshotter.v1.overlayfs/snapshots"
 SHARED_SNAPSHOTS = "kind/snapshots"
 READY_SECONDS = 60.0
+# The path of a socket may have 107 characters; where that is too short, /tmp is used.
+LONGEST_FOLDER = 107 - len("/dsc-containerd-12345678/containerd.sock.ttrpc")
 PLUGINS_NOT_NEEDED = (
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
@@ -54,7 +56,8 @@ def unpack(
     Raises:
         StepFailedError: containerd did not become ready, or an import failed.
     """
-    with _containerd(children, programs.containerd, root / CONTAINERD_ROOT, log) as address:
+    store = root / CONTAINERD_ROOT
+    with _containerd(children, programs.containerd, store, archive.parent, log) as address:
         ctr = [str(programs.ctr), "--address", address, "--namespace", NAMESPACE]
         children.run(
             [*ctr, "images", "import", "--local", "--snapshotter", "overlayfs",
@@ -82,11 +85,13 @@ def share_snapshots(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _containerd(children: Children, program: Path, root: Path, log: Path) -> Iterator[str]:
+def _containerd(
+    children: Children, program: Path, root: Path, work: Path, log: Path
+) -> Iterator[str]:
     """Runs containerd and yields its address when it says (sd_notify) that it is ready."""
+    folder = work if len(str(work)) <= LONGEST_FOLDER else None
     with (
-        # Not in the cache: the path of a socket may have 107 characters.
-        tempfile.TemporaryDirectory(prefix="dsc-containerd-") as name,
+        tempfile.TemporaryDirectory(prefix="dsc-containerd-", dir=folder) as name,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications,
     ):
         private = Path(name)
@@ -94,8 +99,9 @@ def _containerd(children: Children, program: Path, root: Path, log: Path) -> Ite
         (private / "config.toml").write_text(f"version = 3\ndisabled_plugins = [{disabled}]\n")
         address = str(private / "containerd.sock")
         arguments = [
-            str(program), "--config", str(private / "config.toml"), "--root", str(root),
-            "--state", str(private / "state"), "--address", address,
+            # Layers are mounted while they are unpacked: in a namespace that ends with containerd.
+            "unshare", "--mount", str(program), "--config", str(private / "config.toml"),
+            "--root", str(root), "--state", str(private / "state"), "--address", address,
         ]  # fmt: skip
         notifications.bind(str(private / "notify.sock"))
         notifications.settimeout(READY_SECONDS)
