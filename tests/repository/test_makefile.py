@@ -133,11 +133,11 @@ def test_stale_package_lists_are_refreshed(machine: Machine) -> None:
     assert calls == ["install", "update", "install"]
 
 
-def test_others_get_the_command(machine: Machine) -> None:
+def test_others_are_told_the_command_and_go_on(machine: Machine) -> None:
     machine.tool("id", ID.format(user=1000))
     machine.file("packages").write_text("docker.io\n")
     done = machine.make("deps")
-    assert done.returncode != 0
+    assert done.returncode == 0
     assert "as root: apt-get install -y docker.io" in done.stderr
     assert not any(line.startswith("apt-get") for line in machine.log)
 
