@@ -1,0 +1,140 @@
+"""What the outside sees of pods that call it, and pods of the outside: source addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from helpers import probes
+from helpers.calico import IPPool
+from helpers.findings import listed
+from helpers.gates import pod_address
+from helpers.model import Family, IPAddress, Protocol
+from helpers.oneway import one_way
+from helpers.parallel import on_each
+from helpers.plan import Answered
+from helpers.pod_netns import ip
+from helpers.probes import Outcome, Probe
+from helpers.verdicts import Inconclusive
+
+if TYPE_CHECKING:
+    from helpers.agents.client import Agent
+    from helpers.agents.pool import AgentPool
+    from helpers.views import NodeView
+
+DATAGRAMS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A pod's flow to the outside, as the outside saw it.
+
+    Attributes:
+        node_addresses: the node's own addresses of the family, InternalIP first.
+        seen: source addresses that the outside saw.
+    """
+
+    pod: str
+    node: str
+    address: IPAddress
+    node_addresses: tuple[IPAddress, ...]
+    seen: frozenset[IPAddress]
+
+
+def source_findings(
+    departures: Iterable[Departure], pools: Sequence[IPPool], *, translated: bool
+) -> list[str]:
+    """EGR-003, EGR-004: the outside must see the node's address, or the pod's own.
+
+    Args:
+        translated: what the profile declares for the family (``nat_outgoing``).
+
+    Source: Calico natOutgoing; startup.go defaults true for IPv4, false for IPv6.
+    """
+    found = []
+    for one in departures:
+        pool = next((p for p in pools if one.address in p.cidr), None)
+        allowed = frozenset(one.node_addresses) if translated else frozenset([one.address])
+        if one.seen and one.seen <= allowed:
+            continue
+        promise = (
+            f"an address of node {one.node} ({listed(one.node_addresses)})"
+            if translated
+            else f"the pod's own {one.address}"
+        )
+        strange = sorted(one.seen - allowed, key=int) if one.seen else ["nothing"]
+        found.append(
+            f"pod {one.pod} on {one.node}: the outside saw {listed(strange)} instead of {promise}; "
+            + _cause(pool, translated)
+        )
+    return found
+
+
+def _cause(pool: IPPool | None, translated: bool) -> str:
+    if pool is None:
+        return "no Calico IPPool holds the pod's address"
+    flag = f"IPPool {pool.name} has natOutgoing: {str(pool.nat_outgoing).lower()}"
+    if pool.nat_outgoing is translated:
+        return (
+            f"{flag}, as the profile declares: look at Felix's rules on the node "
+            "(chain cali-nat-outgoing) and for others that masquerade"
+        )
+    return f"{flag}, the profile declares {str(translated).lower()}: change the one or the other"
+
+
+def own_addresses(node: Agent, family: Family) -> frozenset[IPAddress]:
+    """Addresses of global scope on a node's interfaces: whom it may masquerade as."""
+    entries = ip(node, f"-{family.version}", "addr", "show", "scope", "global")
+    # ip(8) leaves an empty entry for an address of another family or scope.
+    return frozenset(
+        ip_address(a["local"]) for e in entries for a in e.get("addr_info", []) if "local" in a
+    )
+
+
+def departures(
+    agents: AgentPool, outside: Agent, nodes: Iterable[NodeView], family: Family
+) -> list[Departure]:
+    """Let a pod on each node send TCP and one-way UDP outside, and ask the outside who it was.
+
+    The datagrams are one-way: the outside's own sightings decide, so that a lost answer hides
+    nothing.
+
+    Raises:
+        Blocked: by PODIP-002, when a pod has no address of the family.
+        Inconclusive: an agent was lost or could not send.
+    """
+    target = outside.addresses.require(family)
+    internal = {node.name: node.internal_ips.of(family) for node in nodes}
+
+    def depart(name: str) -> Departure:
+        pod = agents.pods[name]
+        address = pod_address(pod, family)
+        (tcp,) = probes.run(pod, [Probe(Protocol.TCP, target, outside.port)])
+        if tcp.outcome is Outcome.INCONCLUSIVE:
+            raise Inconclusive(f"{pod.name}: {tcp}")
+        seen = set(one_way(pod, outside, family, DATAGRAMS, target).sources)
+        if tcp.peer_seen is not None:
+            seen.add(tcp.peer_seen)
+        first = internal.get(name)
+        others = own_addresses(agents.nodes[name], family) - {first}
+        return Departure(
+            pod=pod.identity,
+            node=name,
+            address=address,
+            node_addresses=(*([first] if first else []), *sorted(others)),
+            seen=frozenset(seen),
+        )
+
+    return list(on_each(agents.pods, depart).values())
+
+
+def inbound_findings(answered: Iterable[Answered], own: IPAddress) -> list[str]:
+    """EGR-011: a pod that the outside calls must see the caller's own address."""
+    return [
+        f"{cell.detail} from outside ({own}) to the {cell.target}: the pod saw "
+        f"{observation.peer_seen}: something on the way masquerades what comes in"
+        for cell, observation in answered
+        if observation.reached and observation.peer_seen != own
+    ]

@@ -1,0 +1,155 @@
+"""A plan of probes: which agent sends what, for which cell of a matrix.
+
+Several probes may decide one cell. It is reached when every one of them was: an attempt that
+failed is never outvoted by another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from helpers import probes
+from helpers.agents.client import Agent
+from helpers.matrix import Cell, Matrix
+from helpers.model import Family, IPAddress, Protocol
+from helpers.probes import Observation, Outcome, Probe
+from helpers.verdicts import Inconclusive
+from helpers.waiting import NotSettled, eventually
+
+PROGRAMMED_WITHIN = 10.0  # seconds that kube-proxy has for a change (kubernetes e2e: Service tests)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One probe of a plan."""
+
+    agent: Agent
+    cell: Cell
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of request: ``Kind("udp 2048 B", Protocol.UDP, 80, size=2048)``; no port for ICMP."""
+
+    detail: str
+    protocol: Protocol
+    port: int | None
+    size: int = 32
+
+
+Answered = tuple[Cell, Observation]
+
+
+def plan(
+    sources: Mapping[str, Agent],
+    targets: Mapping[str, IPAddress],
+    kinds: Sequence[Kind],
+    *,
+    attempts: int = 1,
+    timeout: float = 2.0,
+    origin: Mapping[str, IPAddress] | None = None,
+    expect: frozenset[str] = frozenset(),
+) -> list[Step]:
+    """Every source to every target with every kind of request, ``attempts`` times.
+
+    Args:
+        sources: label -> agent.
+        targets: label -> address.
+        origin: label of a source -> address that it sends from; default: the kernel's choice.
+        expect: identities of which one must answer; default: anybody.
+    """
+    return [
+        Step(
+            agent,
+            Cell(source, target, Family.of(address), kind.detail),
+            Probe(
+                kind.protocol,
+                address,
+                kind.port,
+                size=kind.size,
+                timeout=timeout,
+                source=(origin or {}).get(source),
+                expect=expect,
+            ),
+        )
+        for source, agent in sources.items()
+        for target, address in targets.items()
+        for kind in kinds
+        for _ in range(attempts)
+    ]
+
+
+def carry_out(steps: Sequence[Step]) -> list[Answered]:
+    """Run a plan, agents in parallel; observations in the order of the steps."""
+    batches: dict[Agent, list[Probe]] = defaultdict(list)
+    for step in steps:
+        batches[step.agent].append(step.probe)
+    found = {agent: iter(seen) for agent, seen in probes.run_all(batches).items()}
+    return [(step.cell, next(found[step.agent])) for step in steps]
+
+
+def folded(answered: Iterable[Answered]) -> Matrix:
+    """One outcome for each cell: the first that is not ``reached`` among its attempts."""
+    attempts: dict[Cell, list[Observation]] = defaultdict(list)
+    for cell, observation in answered:
+        attempts[cell].append(observation)
+    cells, notes = {}, {}
+    for cell, observations in attempts.items():
+        # A probe that did not run tells less than one that failed.
+        bad = sorted(
+            (o for o in observations if not o.reached),
+            key=lambda o: o.outcome is Outcome.INCONCLUSIVE,
+        )
+        cells[cell] = bad[0].outcome if bad else Outcome.REACHED
+        if bad:
+            share = f"{len(bad)} of {len(observations)} attempts"
+            notes[cell] = f"{share}: {bad[0].error}" if len(observations) > 1 else str(bad[0].error)
+    return Matrix(cells, notes)
+
+
+def expected(steps: Iterable[Step], outcome: Outcome = Outcome.REACHED) -> Matrix:
+    """What a plan is to find: the same outcome in each of its cells."""
+    return Matrix.expecting((step.cell for step in steps), outcome)
+
+
+def all_reached(matrix: Matrix) -> bool:
+    return all(outcome is Outcome.REACHED for outcome in matrix.values())
+
+
+def none_reached(matrix: Matrix) -> bool:
+    """Whether nothing was reached.
+
+    Raises:
+        Inconclusive: a probe did not run, so that its silence proves nothing.
+    """
+    silent = [cell for cell, outcome in matrix.items() if outcome is Outcome.INCONCLUSIVE]
+    if silent:
+        note = matrix.notes.get(silent[0], "")
+        raise Inconclusive(f"{len(silent)} probes did not run, e.g. {silent[0]}: {note}")
+    return all(outcome is not Outcome.REACHED for outcome in matrix.values())
+
+
+def programmed(steps: Sequence[Step], what: str, within: float = PROGRAMMED_WITHIN) -> None:
+    """Wait until every cell of a plan is reached: kube-proxy needs a moment for a change.
+
+    Raises:
+        NotSettled: they are not in time.
+    """
+    eventually(
+        lambda: folded(carry_out(steps)),
+        all_reached,
+        within=within,
+        every=0.3,
+        describe=Matrix.summary,
+        what=what,
+    )
+
+
+def settle(steps: Sequence[Step], what: str) -> None:
+    """Like ``programmed``, for a test that compares a whole matrix next and tells more by it."""
+    with contextlib.suppress(NotSettled):
+        programmed(steps, what)

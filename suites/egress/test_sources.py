@@ -1,0 +1,89 @@
+"""Whom the outside sees when a pod calls, and whom a pod sees when the outside calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.agents.client import Agent
+from helpers.agents.pool import AgentPool
+from helpers.calico import IPPool
+from helpers.egress import departures, inbound_findings, source_findings
+from helpers.facts import Facts
+from helpers.findings import told
+from helpers.gates import pod_address
+from helpers.kube import Kube
+from helpers.matrix import decide
+from helpers.model import Family, Protocol
+from helpers.plan import Kind, carry_out, expected, folded, plan
+from helpers.verdicts import Blocked
+
+if TYPE_CHECKING:
+    from clusters.api import Cluster
+
+
+def _decide_source(
+    kube: Kube, facts: Facts, agents: AgentPool, outside: Agent, family: Family, *, translated: bool
+) -> None:
+    seen = departures(agents, outside, facts.nodes, family)
+    if not any(one.seen for one in seen):
+        by = "EGR-001" if family is Family.IPV4 else "EGR-002"
+        raise Blocked(by, f"nothing from any pod arrives outside over {family}", family)
+    pools = [IPPool.from_api(pool) for pool in kube.calico("IPPool")]
+    findings = source_findings(seen, pools, translated=translated)
+    assert not findings, told(findings)
+
+
+def test_egr_003_outside_sees_the_node(
+    family: Family, cluster: Cluster, kube: Kube, facts: Facts, agents: AgentPool, outside: Agent
+) -> None:
+    """Where natOutgoing is declared for IPv4, the outside sees an address of the pod's node.
+
+    Given: a pod on each node that sends TCP and one-way UDP to the outside host.
+    Then: the host saw the InternalIP of that node and nothing else.
+    Source: Calico natOutgoing, default true for IPv4 (node/pkg/lifecycle/startup).
+    """
+    if not cluster.spec.nat_outgoing.of(family):
+        pytest.skip(f"the profile declares nat_outgoing false for {family.kubernetes}")
+    _decide_source(kube, facts, agents, outside, family, translated=True)
+
+
+def test_egr_004_outside_sees_the_pod(
+    family: Family, cluster: Cluster, kube: Kube, facts: Facts, agents: AgentPool, outside: Agent
+) -> None:
+    """Where natOutgoing is not declared for IPv6, the outside sees the pod's own address.
+
+    Given: a pod on each node that sends TCP and one-way UDP to the outside host.
+    Then: the host saw the pod's address and nothing else.
+    Source: Calico natOutgoing, default false for IPv6 (node/pkg/lifecycle/startup).
+    """
+    if cluster.spec.nat_outgoing.of(family):
+        pytest.skip(f"the profile declares nat_outgoing true for {family.kubernetes}")
+    _decide_source(kube, facts, agents, outside, family, translated=False)
+
+
+def test_egr_011_outside_opens_connections_to_pods(
+    family: Family, cluster: Cluster, agents: AgentPool, outside: Agent
+) -> None:
+    """A host outside that has routes opens connections to pods, and they see its own address.
+
+    Given: routes on the outside host to every block of pod addresses, via the block's node.
+    Then: TCP and UDP to a pod on every node are answered, and the pod saw the host's address.
+    Source: Calico 3.11 announcement ("IPv6 native"); KEP-563.
+    """
+    if not cluster.spec.native:
+        pytest.skip("the profile encapsulates pod packets: the outside has no route to pods")
+    targets = {f"pod on {node}": pod_address(pod, family) for node, pod in agents.pods.items()}
+    port = next(iter(agents.pods.values())).port
+    own = outside.addresses.require(family)
+    steps = plan(
+        {"outside": outside},
+        targets,
+        [Kind("tcp", Protocol.TCP, port), Kind("udp", Protocol.UDP, port)],
+        origin={"outside": own},
+    )
+    answered = carry_out(steps)
+    decide(folded(answered), expected(steps))
+    findings = inbound_findings(answered, own)
+    assert not findings, told(findings)

@@ -1,0 +1,75 @@
+"""Clients that are not pods are masqueraded by kube-proxy, and pods are not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helpers.agents.client import Agent
+from helpers.agents.pool import AgentPool
+from helpers.egress import own_addresses
+from helpers.facts import Facts
+from helpers.findings import told
+from helpers.gates import pod_address, require_node_pairs
+from helpers.matrix import decide
+from helpers.model import Family, Protocol
+from helpers.naming import AGENT_NAMESPACE
+from helpers.off_cluster import host_route, masquerade_findings, preserved_findings, sources_seen
+from helpers.plan import Kind, carry_out, expected, folded, plan, settle
+from helpers.services import AGENT_PODS, backends
+from helpers.workloads import Workloads
+
+if TYPE_CHECKING:
+    from clusters.api import Cluster
+
+KINDS = (Kind("tcp", Protocol.TCP, 80), Kind("udp", Protocol.UDP, 80))
+
+
+def test_prx_005_strangers_are_masqueraded_and_pods_are_not(
+    family: Family,
+    cluster: Cluster,
+    facts: Facts,
+    agents: AgentPool,
+    outside: Agent,
+    workloads: Workloads,
+) -> None:
+    """Off-cluster clients of a clusterIP are masqueraded by the node they use, pods never.
+
+    Given: a dual-stack Service with a backend on every node; and for each node in turn a route
+        on the outside host that leads to the clusterIP via that node.
+    Then: TCP and UDP from outside are answered, and backends saw an address of that node; TCP
+        and UDP from a pod on every node are answered, and backends saw the pod's own address.
+    Source: kube-proxy proxier.go (masquerade what is not local); Kubernetes docs, --cluster-cidr.
+    """
+    require_node_pairs(cluster.state, agents, family)
+    ready = backends(agents, family)
+    service = workloads.service(selector=AGENT_PODS, namespace=AGENT_NAMESPACE)
+    target = service.cluster_ips.require(family)
+    pods = {f"pod on {node}": agent for node, agent in agents.peers.items()}
+    own = {label: pod_address(agent, family) for label, agent in pods.items()}
+    attempts = 2 * len(ready)
+    from_pods = plan(pods, {"clusterIP": target}, KINDS, attempts=attempts)
+    settle(plan(pods, {"clusterIP": target}, KINDS, timeout=1.0), "pods reach the clusterIP")
+    answered = carry_out(from_pods)
+    decide(folded(answered), expected(from_pods))
+    findings = preserved_findings(answered, own, facts.declared_pod_cidrs)
+
+    client = outside.addresses.require(family)
+    for node in facts.nodes:
+        via = node.internal_ips.require(family)
+        steps = plan(
+            {"outside": outside},
+            {f"clusterIP via {node.name}": target},
+            KINDS,
+            attempts=attempts,
+            origin={"outside": client},
+        )
+        with host_route(outside, target, via):
+            answered = carry_out(steps)
+        findings += masquerade_findings(
+            node.name,
+            sources_seen(answered),
+            node_addresses=[via, *own_addresses(agents.nodes[node.name], family)],
+            client=client,
+            cluster_cidr=facts.kube_proxy.get("clusterCIDR") or "unset",
+        )
+    assert not findings, told(findings)
