@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from clusters.spec import Encapsulation
 from helpers import bird, routing
 from helpers.calico import BlockAffinity
+from helpers.departure import Departure, departure_findings
 from helpers.model import FAMILIES, Family, IPAddress
 from helpers.netstate import NetState
 from helpers.views import NodeView, PodView
@@ -254,3 +255,13 @@ def test_what_is_on_its_way_drops_out_and_what_stays_wrong_stays() -> None:
     assert persistent() == ["none", "none"]
     assert persistent() == ["two routes"]
     assert persistent() == []
+
+
+def test_rte_003_what_is_left_of_a_deleted_pod() -> None:
+    route = "fd00:10:244:c5::7/128 dev cali1"
+    gone = Departure("ns/p", "worker", ip_address("fd00:10:244:c5::7"), (route,), (), 0.4)
+    assert departure_findings(gone) == []
+    (found,) = departure_findings(replace(gone, after=(route,), seconds=None))
+    assert found.startswith(f"10 s after pod ns/p was deleted worker still has `{route}`")
+    (found,) = departure_findings(replace(gone, before=()))
+    assert found == "worker has no host route to its new, Ready pod ns/p (fd00:10:244:c5::7)"
