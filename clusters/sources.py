@@ -50,7 +50,7 @@ def node_images(
         ClusterError: they cannot be had; the message has the fix.
     """
     if choose(source, home, spec) is ImageSource.REGISTRY:
-        return pulled.node_images(spec, progress)
+        return pulled.node_images(spec, home, progress)
     return _built(spec, progress)
 
 
