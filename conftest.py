@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
 # Messages of asserts inside helpers explain as much as those in tests.
 pytest.register_assert_rewrite("helpers")
 
 pytest_plugins = [
-    name
-    for name in (
-        "helpers.plugin_clusters",
-        "helpers.plugin_agents",
-        "helpers.plugin_outside",
-        "helpers.plugin_workloads",
-        "helpers.plugin_results",
-        "reports.collect",
-    )
-    if importlib.util.find_spec(name)
+    "helpers.plugin_clusters",
+    "helpers.plugin_agents",
+    "helpers.plugin_outside",
+    "helpers.plugin_workloads",
+    "helpers.plugin_results",
+    "reports.collect",
 ]

@@ -24,6 +24,7 @@ ALLOWED = {
 # Edges where the parts meet, with what they may import beyond that.
 EDGES = {
     "helpers/plugin_clusters.py": ("clusters",),  # fixtures over the registry
+    "helpers/cluster_session.py": ("clusters",),  # the rest of plugin_clusters
     "helpers/plugin_outside.py": ("clusters.outside",),  # gives the outside its routes
 }
 # What ``clusters`` and ``reports`` must not take from ``helpers``: observing, and each other.
