@@ -7,7 +7,6 @@ before anything is installed.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import signal
 import sys
 from collections.abc import Sequence
@@ -69,7 +68,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     reap = commands.add_parser("reap", help="remove what dead runs left")
     reap.set_defaults(run=_reap)
 
-    if importlib.util.find_spec("clusters.images.cli") and given[:1] in ([], ["images"], ["-h"]):
+    if given[:1] in ([], ["images"], ["-h"], ["--help"]):
         _add_images(commands)
     return parser
 
@@ -80,6 +79,7 @@ def _add_images(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     except ModuleNotFoundError:  # only `preflight` works before packages are installed
         return
     cli.add_parser(commands)
+    commands.choices["images"].set_defaults(run=cli.run)
 
 
 def _preflight(options: argparse.Namespace) -> int:
