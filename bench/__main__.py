@@ -1,0 +1,26 @@
+"""``python -m bench [agents|cluster] [--runs N]``: figures of this machine beside the budgets."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def main() -> None:
+    """Run the named benchmarks, all of them by default."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("which", nargs="*", choices=["agents", "cluster", []], default=[])
+    parser.add_argument("--runs", type=int, default=3, help="whole runs of `cluster` (default 3)")
+    given = parser.parse_args()
+    which = given.which or ["agents", "cluster"]
+    if "agents" in which:
+        from bench import agents
+
+        agents.main()
+    if "cluster" in which:
+        from bench import cluster
+
+        cluster.main(given.runs)
+
+
+if __name__ == "__main__":
+    main()
