@@ -22,6 +22,16 @@ def told(findings: Sequence[str]) -> str:
     return "\n".join([head, *(f"- {line}" for line in lines)])
 
 
+def demand_none(findings: Sequence[str]) -> None:
+    """The promise holds only when nothing was found.
+
+    Raises:
+        AssertionError: with every finding as a sentence.
+    """
+    if findings:
+        raise AssertionError(told(findings))
+
+
 def listed(values: Iterable[object]) -> str:
     """``a, b`` for messages; ``none`` when there are none."""
     return ", ".join(map(str, values)) or "none"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helpers import gates, isolation, paths
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.model import Family, Protocol
 from helpers.parallel import on_each
 from helpers.pod_netns import (
@@ -56,7 +56,7 @@ def test_conn_014_pods_resolve_their_gateway_and_nobody_else(
             f"pod on {node}", gateway, known[node], hosts[node], family
         )
     ]
-    assert not found, told(found)
+    demand_none(found)
     if family is Family.IPV6:  # IPv4 interfaces of pods have no link-local addresses
         seconds = on_each(agents.peers, lambda node: pod_end(agents.peers[node]))
         every = link_locals({f"pod on {node}": end for node, end in ends.items()})

@@ -6,7 +6,7 @@ from clusters.api import Cluster
 from helpers import gates, node_paths, paths
 from helpers.agents.pool import AgentPool
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.matrix import Matrix, decide
 from helpers.model import Family
 
@@ -57,5 +57,5 @@ def test_conn_012_pods_reach_nodes_and_are_masqueraded_only_if_asked(
     expected = node_paths.expected_sources(judged, agents, facts, family)
     fix = f"compare with natOutgoing of the {family.kubernetes} IPPool, look for other masquerading"
     found = paths.source_findings(flows, expected, fix)
-    assert not found, told(found)
+    demand_none(found)
     gates.require_node_pairs(cluster.state, agents, family)

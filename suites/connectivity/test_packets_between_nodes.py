@@ -8,7 +8,7 @@ from clusters.api import Cluster
 from helpers import fabric, gates, mtu, paths, probes
 from helpers.agents.pool import AgentPool
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.matrix import Matrix, decide
 from helpers.model import Family, Protocol
 from helpers.parallel import on_each
@@ -49,7 +49,7 @@ def test_conn_006_pod_packets_cross_the_fabric_as_they_are(
     crossings = fabric.observe(agents, paths.undisturbed(every, cut, family), family)
 
     found = fabric.crossing_findings(crossings)
-    assert not found, told(found)
+    demand_none(found)
     fabric.require_crossing(crossings)
     gates.require_node_pairs(cluster.state, agents, family)
 
@@ -89,7 +89,7 @@ def test_conn_008_pods_have_the_largest_mtu_that_passes(
             where = f"{path.names[0]} -> {path.names[1]}"
             found += mtu.passing_findings(where, pod, full, larger)
 
-    assert not found, told(found)
+    demand_none(found)
     paths.require_reached(zip(ring, small, strict=True), "CONN-003")
     gates.require_node_pairs(cluster.state, agents, family)
 

@@ -7,7 +7,7 @@ import pytest
 from clusters.api import Cluster
 from helpers import gates, paths
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.matrix import Matrix, decide
 from helpers.model import Family, Protocol
 
@@ -89,7 +89,7 @@ def test_conn_005_receivers_see_the_senders_own_address(
     found = paths.source_findings(
         seen, own, "look for masquerade rules on the sender's node, Calico has none between pools"
     )
-    assert not found, told(found)
+    demand_none(found)
     paths.require_reached([(p, o) for p, o in seen if p.within_node], "CONN-001")
     paths.require_reached(seen, "CONN-002")
     gates.require_node_pairs(cluster.state, agents, family)

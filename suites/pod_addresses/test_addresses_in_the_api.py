@@ -6,7 +6,7 @@ from clusters.api import Cluster
 from helpers import addressing
 from helpers.calico import Block
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.kube import Kube
 from helpers.model import Family
 
@@ -20,7 +20,7 @@ def test_podip_001_pod_ip_is_the_first_of_pod_ips(facts: Facts, kube: Kube) -> N
     """
     found = addressing.primary_findings(kube.pods())
 
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_podip_003_pod_ips_begin_with_the_primary_family(
@@ -37,7 +37,7 @@ def test_podip_003_pod_ips_begin_with_the_primary_family(
         kube.pods(), facts.nodes, primary=cluster.spec.primary, minor=facts.minor
     )
 
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_podip_004_pod_addresses_come_from_a_pool_in_the_cluster_cidr(
@@ -51,7 +51,7 @@ def test_podip_004_pod_addresses_come_from_a_pool_in_the_cluster_cidr(
     """
     found = addressing.pool_findings(kube.pods(), family, facts.pools, facts.cluster_cidr(family))
 
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_podip_005_no_two_pods_share_an_address(facts: Facts, kube: Kube, family: Family) -> None:
@@ -63,7 +63,7 @@ def test_podip_005_no_two_pods_share_an_address(facts: Facts, kube: Kube, family
     """
     found = addressing.sharing_findings(kube.pods(), family)
 
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_podip_009_host_network_pods_have_the_nodes_addresses(facts: Facts, kube: Kube) -> None:
@@ -76,7 +76,7 @@ def test_podip_009_host_network_pods_have_the_nodes_addresses(facts: Facts, kube
     """
     found = addressing.host_network_findings(kube.pods(), facts.nodes, minor=facts.minor)
 
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_podip_010_every_address_is_allocated_once_to_its_pod(
@@ -96,4 +96,4 @@ def test_podip_010_every_address_is_allocated_once_to_its_pod(
 
     found = addressing.allocation_findings(pods, family, blocks, strict_affinity=strict)
 
-    assert not found, told(found)
+    demand_none(found)

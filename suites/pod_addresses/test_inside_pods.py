@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helpers import gates
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.model import Family, Protocol
 from helpers.parallel import on_each
 from helpers.pod_netns import address_findings, gateway_findings, host_end, pod_end
@@ -32,7 +32,7 @@ def test_podip_006_the_interface_has_exactly_the_pods_addresses(
         for finding in address_findings(f"pod on {node}", end, agents.pods[node].addresses, family)
     ]
 
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_podip_007_the_default_route_leads_to_the_node(agents: AgentPool, family: Family) -> None:
@@ -63,7 +63,7 @@ def test_podip_007_the_default_route_leads_to_the_node(agents: AgentPool, family
         for finding in gateway_findings(f"pod on {node}", end, hosts[node], family)
     ]
 
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_podip_008_pods_are_told_both_of_their_addresses(agents: AgentPool) -> None:
@@ -84,4 +84,4 @@ def test_podip_008_pods_are_told_both_of_their_addresses(agents: AgentPool) -> N
         for finding in identity_findings(f"pod on {node}", view, agents.pods[node].addresses)
     ]
 
-    assert not found, told(found)
+    demand_none(found)

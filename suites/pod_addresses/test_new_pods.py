@@ -5,7 +5,7 @@ from __future__ import annotations
 from clusters.api import Cluster
 from helpers import newborn
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.model import Family
 from helpers.verdicts import Inconclusive
 from helpers.workloads import Workloads
@@ -22,7 +22,7 @@ def test_podip_002_new_pods_get_one_address_of_each_family(
     """
     found = newborn.birth_findings(newborn.life(cluster.state, workloads, agents), family)
 
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_podip_007_new_pods_reach_something_within_a_second(
@@ -39,7 +39,7 @@ def test_podip_007_new_pods_reach_something_within_a_second(
 
     found = newborn.contact_findings(life, family)
 
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_podip_011_addresses_of_deleted_pods_are_released(
@@ -62,4 +62,4 @@ def test_podip_011_addresses_of_deleted_pods_are_released(
 
     found = newborn.release_findings(life, family)
 
-    assert not found, told(found)
+    demand_none(found)

@@ -10,7 +10,7 @@ import pytest
 from helpers import addressing
 from helpers.addressing import POD_IPS_ANNOTATION
 from helpers.calico import Allocation, Block, IPPool
-from helpers.findings import told
+from helpers.findings import demand_none, told
 from helpers.model import FAMILIES, DualAddresses, Family
 from helpers.views import NodeView, PodView
 
@@ -264,3 +264,9 @@ def test_many_findings_are_folded() -> None:
 
     assert text.startswith("40 findings\n- finding 0\n")
     assert text.endswith("... and 28 more like these")
+
+
+def test_findings_fail_as_their_own_sentences() -> None:
+    demand_none([])
+    with pytest.raises(AssertionError, match=r"^1 finding\n- pods are odd$"):
+        demand_none(["pods are odd"])
