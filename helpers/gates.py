@@ -76,7 +76,7 @@ def node_pair_observations(
 def blocked_node_pairs(state: Path, agents: AgentPool, family: Family) -> frozenset[NodePair]:
     """Ordered node pairs that do not reach each other in a family (gate G2), once per run."""
 
-    def compute() -> list[list[str]]:
+    def compute() -> list[NodePair]:
         found = node_pair_observations(agents, family)
         # A first packet may meet an empty neighbour cache on a busy machine: ask the failed again.
         if any(o.outcome is not probes.Outcome.REACHED for o in found.values()):
@@ -87,7 +87,7 @@ def blocked_node_pairs(state: Path, agents: AgentPool, family: Family) -> frozen
                 for (source, target, _), observation in found.items()
                 if observation.outcome is not probes.Outcome.REACHED
             }
-        )  # type: ignore[return-value]
+        )
 
     pairs = once(state, f"gate-cfg-009-{family}", compute)
     return frozenset((source, target) for source, target in pairs)

@@ -12,7 +12,6 @@ import json
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlencode
@@ -26,6 +25,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream import ws_client
 
 from helpers.kube_errors import ApiError, KubeError
+from helpers.kube_resource import Resource
 from helpers.naming import FIELD_MANAGER
 from helpers.views import NodeView, PodView
 
@@ -40,28 +40,19 @@ STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """Where objects of one kind live."""
-
-    prefix: str  # "/api/v1" or "/apis/apps/v1"
-    plural: str
-    namespaced: bool
-
-    def path(self, namespace: str | None = None, name: str | None = None) -> str:
-        parts = [self.prefix]
-        if self.namespaced and namespace:
-            parts += ["namespaces", quote(namespace)]
-        parts.append(self.plural)
-        if name:
-            parts.append(quote(name))
-        return "/".join(parts)
-
-
 def _passing(error: BaseException) -> bool:
     if isinstance(error, ApiError):
         return error.status in PASSING
     return isinstance(error, KubeError)
+
+
+def _retrying(attempts: int) -> tenacity.Retrying:
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_passing),
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=tenacity.wait_exponential(multiplier=0.2, max=2),
+        reraise=True,
+    )
 
 
 class Kube:
@@ -130,13 +121,7 @@ class Kube:
             KubeError: it could not be reached.
         """
         url = path + ("?" + urlencode(query) if query else "")
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_passing),
-            stop=tenacity.stop_after_attempt(attempts),
-            wait=tenacity.wait_exponential(multiplier=0.2, max=2),
-            reraise=True,
-        )
-        for attempt in retrying:
+        for attempt in _retrying(attempts):
             with attempt:
                 return self._checked(self._once(method, url, body, content_type, timeout))
         raise AssertionError("unreachable: tenacity raises or returns")
@@ -222,7 +207,19 @@ class Kube:
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         if dry_run:
             query["dryRun"] = "All"
-        return self.request("POST", resource.path(namespace), query=query, body=manifest)
+        path, tried = resource.path(namespace), False
+        for attempt in _retrying(3):
+            with attempt:
+                try:
+                    return self.request("POST", path, query=query, body=manifest, attempts=1)
+                except ApiError as error:
+                    # An attempt whose answer was lost may have made the object all the same.
+                    if not (tried and error.status == 409):
+                        raise
+                    return self.request("GET", f"{path}/{quote(manifest['metadata']['name'])}")
+                finally:
+                    tried = True
+        raise AssertionError("unreachable: tenacity raises or returns")
 
     def patch(
         self,

@@ -83,3 +83,19 @@ def test_a_refused_apply_names_the_object(api: FakeApi, kube: Kube) -> None:
     with pytest.raises(ApiError) as caught:
         kube.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}])
     assert caught.value.__notes__ == ["while applying Namespace /a"]
+
+
+def test_a_creation_whose_answer_was_lost_is_found_again(api: FakeApi, kube: Kube) -> None:
+    taken = (409, {"reason": "AlreadyExists", "message": "pods p already exists"})
+    api.on("POST", "/api/v1/namespaces/a/pods", BROKEN, taken)
+    api.on("GET", "/api/v1/namespaces/a/pods/p", (200, {"metadata": {"uid": "1"}}))
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a"}}
+    assert kube.create(pod)["metadata"]["uid"] == "1"
+
+
+def test_a_name_that_was_taken_before_is_a_refusal(api: FakeApi, kube: Kube) -> None:
+    taken = (409, {"reason": "AlreadyExists", "message": "pods p already exists"})
+    api.on("POST", "/api/v1/namespaces/a/pods", taken)
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a"}}
+    with pytest.raises(ApiError, match="AlreadyExists"):
+        kube.create(pod)
