@@ -152,10 +152,10 @@ def flip_findings(flip: Flip, family: Family) -> list[str]:
     state = "ready" if flip.ready else "not ready"
     mine, other = flip.followed.get(family), flip.followed.get(family.other)
     if mine is None:
-        also = "neither do" if other is None else f"after {other:.1f} s, unlike"
+        also = "did neither" if other is None else f"did after {other:.1f} s"
         return [
             f"pod {flip.pod} became {state}, but its {family.kubernetes} EndpointSlices do not say "
-            f"so after {READINESS_WITHIN:g} s ({also} those of {family.other.kubernetes}): look at "
+            f"so after {READINESS_WITHIN:g} s (those of {family.other.kubernetes} {also}): look at "
             "kube-controller-manager's endpointslice controller"
         ]
     if other is not None and mine - other > TOGETHER_WITHIN:

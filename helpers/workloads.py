@@ -278,13 +278,15 @@ class Workloads:
         Raises:
             Blocked: by CFG-004, when the API refuses two families (no service range for one).
         """
-        self._ensure_namespace()
+        namespace = namespace or self.namespace
+        if namespace == self.namespace:
+            self._ensure_namespace()
         manifest: Object = {
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {
                 "name": name or f"svc-{next(self._numbers)}",
-                "namespace": namespace or self.namespace,
+                "namespace": namespace,
                 "labels": dict(MANAGED_BY),
             },
             "spec": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helpers.agents.client import Agent
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.gates import pod_address
 from helpers.icmp_errors import port_unreachables, quote_findings, require_open_port
 from helpers.model import Family
@@ -30,4 +30,4 @@ def test_egr_007_icmp_errors_reach_the_pod(
         label = f"{pods[node].identity} on {node}"
         findings += quote_findings(label, seen.quotes, own=own, target=target, port=seen.port)
         findings += seen.socket_findings(label)
-    assert not findings, told(findings)
+    demand_none(findings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.model import Family
 from helpers.names import (
     ANSWERED_WITHIN,
@@ -50,4 +50,4 @@ def test_egr_009_names_resolve_in_pods(
     findings = name_findings(wanted, seen)
     for name, addresses in names.items():
         findings += application_findings(clients, name, addresses.require(family))
-    assert not findings, told(findings)
+    demand_none(findings)

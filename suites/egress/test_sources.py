@@ -11,7 +11,7 @@ from helpers.agents.pool import AgentPool
 from helpers.calico import IPPool
 from helpers.egress import departures, inbound_findings, source_findings
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.gates import pod_address
 from helpers.kube import Kube
 from helpers.matrix import decide
@@ -32,7 +32,7 @@ def _decide_source(
         raise Blocked(by, f"nothing from any pod arrives outside over {family}", family)
     pools = [IPPool.from_api(pool) for pool in kube.calico("IPPool")]
     findings = source_findings(seen, pools, translated=translated)
-    assert not findings, told(findings)
+    demand_none(findings)
 
 
 def test_egr_003_outside_sees_the_node(
@@ -86,4 +86,4 @@ def test_egr_011_outside_opens_connections_to_pods(
     answered = carry_out(steps)
     decide(folded(answered), expected(steps))
     findings = inbound_findings(answered, own)
-    assert not findings, told(findings)
+    demand_none(findings)

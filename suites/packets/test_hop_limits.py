@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from helpers import hop_limits, paths
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.gates import blocked_node_pairs
 from helpers.model import Family
 
@@ -32,4 +32,4 @@ def test_pkt_011_hop_limit_falls_by_the_nodes_passed(
     arrivals = hop_limits.observe(ways, family)
     hop_limits.require_arrived(arrivals)
     findings = hop_limits.hop_findings(arrivals)
-    assert not findings, told(findings)
+    demand_none(findings)

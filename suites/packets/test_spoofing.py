@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from helpers import spoofing
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none, told
 from helpers.gates import require_node_pairs
 from helpers.model import Family
 from helpers.verdicts import Inconclusive
@@ -31,7 +31,7 @@ def test_pkt_018_forged_sources_are_dropped_at_the_first_hop(
     require_node_pairs(cluster.state, agents, family)
     flights = spoofing.observe(agents, family)
     findings = spoofing.spoof_findings(flights)
-    assert not findings, told(findings)
+    demand_none(findings)
     unproven = spoofing.undecided(flights)
     if unproven:
         raise Inconclusive(told(unproven))

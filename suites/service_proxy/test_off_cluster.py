@@ -8,7 +8,7 @@ from helpers.agents.client import Agent
 from helpers.agents.pool import AgentPool
 from helpers.egress import own_addresses
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.gates import pod_address, require_node_pairs
 from helpers.matrix import decide
 from helpers.model import Family, Protocol
@@ -72,4 +72,4 @@ def test_prx_005_strangers_are_masqueraded_and_pods_are_not(
             client=client,
             cluster_cidr=facts.kube_proxy.get("clusterCIDR") or "unset",
         )
-    assert not findings, told(findings)
+    demand_none(findings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from helpers.agents.pool import AgentPool
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.gates import require_node_pairs
 from helpers.kube import Kube
 from helpers.matrix import Matrix, decide
@@ -85,14 +85,14 @@ def test_svc_004_one_family_becomes_two_and_one_again(
         for policy in dual
         for finding in change_findings(single[policy], dual[policy], [family, family.other])
     ]
-    assert not findings, told(findings)
+    demand_none(findings)
     second = {policy: made.cluster_ips.require(family.other) for policy, made in dual.items()}
     to_second = plan(clients, second, [kind], timeout=1.0)
     programmed(to_second, "the added clusterIP answers")
 
     back = {p: set_policy(kube, made, SINGLE, facts.service_cidrs) for p, made in dual.items()}
     findings = [f for policy in back for f in change_findings(dual[policy], back[policy], [family])]
-    assert not findings, told(findings)
+    demand_none(findings)
     newer = workloads.service(
         selector=AGENT_PODS, namespace=AGENT_NAMESPACE, ports=[tcp_port(port)]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.gates import require_node_pairs
 from helpers.matrix import decide
 from helpers.model import Family, Protocol
@@ -70,4 +70,4 @@ def test_svc_009_every_endpoint_is_reached(
     tries = TRIES_PER_ENDPOINT * len(ready)
     seen = servers_seen(carry_out(plan(sources, target, [TCP, UDP], attempts=tries)))
     findings = spread_findings(seen, ready, tries)
-    assert not findings, told(findings)
+    demand_none(findings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none, told
 from helpers.kube import Kube
 from helpers.model import Family, Protocol
 from helpers.names import (
@@ -46,7 +46,7 @@ def test_svc_005_headless_names_are_the_ready_pods(
         for transport in (Protocol.UDP, Protocol.TCP)
     }
     findings = name_findings(wanted, answers_become(clients, wanted, ANSWERED_WITHIN))
-    assert not findings, told(findings)
+    demand_none(findings)
 
 
 def test_svc_006_endpoint_slices_follow_readiness(
@@ -82,9 +82,9 @@ def test_svc_006_endpoint_slices_follow_readiness(
     )
     for ready in (False, True):
         found = flip_findings(flip(kube, service, first, ready=ready), family)
-        assert not found, told(found)
+        demand_none(found)
         left = findings()
-        assert not left, told(left)
+        demand_none(left)
 
 
 def test_svc_006_slices_of_the_dns_service(family: Family, kube: Kube) -> None:
@@ -103,4 +103,4 @@ def test_svc_006_slices_of_the_dns_service(family: Family, kube: Kube) -> None:
     findings = slice_findings(
         "/".join(DNS), service.families, slices, selected(kube, service), family
     )
-    assert not findings, told(findings)
+    demand_none(findings)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.kube import ApiError
 from helpers.model import FAMILIES, Family, IPNetwork
 from helpers.services import PREFER, REQUIRE, SINGLE, refusal, stack_findings
@@ -80,7 +80,7 @@ def test_svc_001_single_stack_by_default_and_on_request(
             becomes=(SINGLE, [primary]),
         ),
     ]
-    assert not findings, told(findings)
+    demand_none(findings)
 
 
 def test_svc_002_dual_stack_in_the_order_asked(
@@ -110,4 +110,4 @@ def test_svc_002_dual_stack_in_the_order_asked(
             becomes=(policy, order or [primary, primary.other]),
         )
     ]
-    assert not findings, told(findings)
+    demand_none(findings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helpers.agents.pool import AgentPool
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.model import FAMILIES, Family, Protocol
 from helpers.names import (
     ANSWERED_WITHIN,
@@ -53,4 +53,4 @@ def test_svc_017_names_equal_cluster_ips(
             wanted[Question(client, reverse, "PTR")] = holding([name])
     seen = answers_become({client: agent}, wanted, ANSWERED_WITHIN)
     findings = name_findings(wanted, seen)
-    assert not findings, told(findings)
+    demand_none(findings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from helpers.agents.pool import AgentPool
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.gates import require_node_pairs
 from helpers.matrix import decide
 from helpers.model import Family, Protocol
@@ -36,7 +36,7 @@ def test_svc_010_node_port_answers_on_every_node(
         for name, address in internal.items()
         if address is None
     ]
-    assert not without, told(without)
+    demand_none(without)
     require_node_pairs(cluster.state, agents, family)
     backends(agents, family)
     service = workloads.service(selector=AGENT_PODS, namespace=AGENT_NAMESPACE, type="NodePort")
