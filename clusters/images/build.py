@@ -159,6 +159,7 @@ class _ImageStep:
             pause_image=kubernetes.images["pause"],
         )
         node.install(children, parts, root, log)
+        node.share_equal_files(root)
         node.pack(children, root, target / "rootfs.tar", log)
         self._clients(target, kubernetes.component)
         self._record(target, digests)

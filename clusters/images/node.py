@@ -6,10 +6,12 @@ the kind module. Docker is not needed: services are enabled and masked by their 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from clusters.images.cache import remove_tree
 from clusters.images.debian import CREATE
 from clusters.images.errors import ImageBuildError
 from clusters.images.process import Children
+from clusters.images.unpack import SHARED_SNAPSHOTS
 
 IMPORT_CHANGES: tuple[str, ...] = (
     'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]',
@@ -160,6 +163,45 @@ def cri_base(specification: dict[str, object]) -> dict[str, object]:
         process.pop("rlimits", None)
     hooks = {"createContainer": [{"path": "/kind/bin/mount-product-files.sh"}]}
     return {**specification, "hooks": hooks}
+
+
+def share_equal_files(root: Path) -> int:
+    """Makes programs and libraries that images and the node both have one file; bytes saved.
+
+    Only below usr/: there nothing is ever written in place. (On a node made of this file system
+    without an overlay, a write to a shared file would change the images too.)
+    """
+    snapshots = root / SHARED_SNAPSHOTS
+    known = {
+        _identity(path): path
+        for snapshot in sorted(snapshots.iterdir())
+        for path in _shareable_files(snapshot / "fs/usr")
+    }
+    saved = 0
+    done: set[int] = set()
+    for path in _shareable_files(root / "usr"):
+        original = known.get(_identity(path))
+        if original is not None:
+            status = path.stat()
+            saved += 0 if status.st_ino in done else status.st_size
+            done.add(status.st_ino)
+            path.unlink()
+            os.link(original, path)
+    return saved
+
+
+def _shareable_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_size and not os.listxattr(path):
+            yield path
+
+
+def _identity(path: Path) -> tuple[int, int, int, str]:
+    status = path.stat()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return status.st_mode, status.st_uid, status.st_gid, digest
 
 
 def pack(children: Children, root: Path, target: Path, log: Path) -> None:

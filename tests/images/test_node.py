@@ -135,6 +135,30 @@ def test_unpacked_layers_are_links_out_of_var(tmp_path: Path) -> None:
     assert (tmp_path / "kind/snapshots/7/fs/bin").is_dir()
 
 
+def test_equal_programs_of_node_and_images_are_one_file(tmp_path: Path) -> None:
+    image, root = tmp_path / "kind/snapshots/1/fs", tmp_path
+    for name in ("usr/bin/tool", "usr/bin/other", "etc/passwd"):
+        for top in (image, root):
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            (top / name).write_text("same")
+    (root / "usr/bin/other").write_text("differs")
+    (root / "usr/bin/kubelet").hardlink_to(root / "usr/bin/tool")
+    assert node.share_equal_files(tmp_path) == len("same")
+    assert (root / "usr/bin/tool").samefile(image / "usr/bin/tool")
+    assert (root / "usr/bin/kubelet").samefile(image / "usr/bin/tool")
+    assert not (root / "usr/bin/other").samefile(image / "usr/bin/other")
+    assert not (root / "etc/passwd").samefile(image / "etc/passwd")
+
+
+def test_programs_of_another_mode_stay_apart(tmp_path: Path) -> None:
+    image, node_file = tmp_path / "kind/snapshots/1/fs/usr/x", tmp_path / "usr/x"
+    for path, mode in ((image, 0o755), (node_file, 0o4755)):
+        path.parent.mkdir(parents=True)
+        path.write_text("same")
+        path.chmod(mode)
+    assert node.share_equal_files(tmp_path) == 0
+
+
 def test_files_that_only_the_node_needs_are_named_with_merged_directories(tmp_path: Path) -> None:
     info = tmp_path / "var/lib/dpkg/info"
     info.mkdir(parents=True)
