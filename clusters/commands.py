@@ -133,6 +133,8 @@ def run_logged(
         finally:
             timer.cancel()
             end_group(child)
+            if child.stdout:
+                child.stdout.close()
     if late.is_set():
         raise CommandFailedError(
             f"`{shlex.join(argv)}` did not end within {timeout:.0f} s.\n{tail(log)}"

@@ -1,0 +1,134 @@
+"""Stands in for kind: "makes" a cluster as files and a process, or as one real container.
+
+Imported into the project's pytest (controller and workers) and run as ``python -m clusters``.
+``DSC_TEST_MODE``: words that say how it behaves: slow, fail, die, real.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clusters import engine, existing, lifecycle, processes, registry
+from clusters.api import Cluster
+from clusters.commands import Progress, run
+from clusters.engine import Engine
+from clusters.errors import ClusterError
+from clusters.records import Intent
+from clusters.spec import ClusterSpec
+from helpers import cluster_session
+
+ROOT = Path(os.environ["DSC_TEST_PROJECT"])
+IMAGE = "tiny"
+SLOW_SECONDS = "60"
+
+
+def mode() -> set[str]:
+    return set(os.environ.get("DSC_TEST_MODE", "").split())
+
+
+def tell(event: str) -> None:
+    with (ROOT / "events.log").open("a") as log:
+        log.write(f"{event}\n")
+
+
+class StandIn:
+    """A provider whose clusters are a file and, when ``real``, a container."""
+
+    kind = "stand-in"
+
+    def __init__(self, home: Engine, source: object) -> None:
+        self.home = home
+
+    @property
+    def engine(self) -> Mapping[str, Any]:
+        real = "real" in mode()
+        return {"docker": list(self.home.docker), "private": real,
+                "namespace": self.home.namespace if real else None}  # fmt: skip
+
+    def create(self, name: str, spec: ClusterSpec, folder: Path, progress: Progress) -> Cluster:
+        tell(f"create {name}")
+        made = ROOT / "made" / name
+        made.parent.mkdir(exist_ok=True)
+        made.touch()
+        if "real" in mode():
+            engine.start(self.home, progress)
+            _container(self.home, name)
+        if "slow" in mode() or "die" in mode():
+            # Like kind: a process that goes on making things when its parent is gone.
+            child = subprocess.Popen(
+                ["sleep", SLOW_SECONDS], env={**os.environ, processes.CLUSTER_VARIABLE: name},
+                start_new_session=True,
+            )  # fmt: skip
+            tell(f"started {child.pid}")
+            if "die" in mode():
+                os.kill(os.getpid(), signal.SIGKILL)
+            child.wait()
+        if "fail" in mode():
+            (folder / "create.log").write_text("line of the log\n")
+            raise ClusterError("the stand-in was told to fail")
+        shared = folder / "shared"
+        shared.mkdir(parents=True, exist_ok=True)
+        return Cluster(
+            name=name, kubeconfig=folder / "kubeconfig", context=None, spec=spec, owned=True,
+            agent_image="none", agent_image_pull_policy="Never", outside=None, state=shared,
+        )  # fmt: skip
+
+
+def _container(home: Engine, name: str) -> None:
+    """A container with a network of its own, from an image made of the machine's own files."""
+    docker = home.docker
+    if run([*docker, "image", "inspect", IMAGE], check=False).returncode:
+        run([*docker, "import", str(ROOT / "tiny.tar"), IMAGE])
+    run([*docker, "network", "create", "--ipv6", "--subnet", "10.241.0.0/24",
+         "--subnet", "fd00:10:241::/64", "--label", f"dsc.cluster={name}", name])  # fmt: skip
+    run([*docker, "run", "--detach", "--privileged", "--network", name, "--name", name,
+         "--label", f"dsc.cluster={name}", IMAGE, "/bin/sleep", "3600"])  # fmt: skip
+
+
+def remove(intent: Intent, progress: Progress) -> None:
+    tell(f"remove {intent.name}")
+    marked = processes.with_variable(processes.CLUSTER_VARIABLE, intent.name)
+    processes.end_all(marked, grace=1.0)
+    if intent.engine["private"]:
+        registry.removers["kind"](intent, progress)
+    (ROOT / "made" / intent.name).unlink(missing_ok=True)
+
+
+def home() -> Engine:
+    return engine.private_engine() if "real" in mode() else Engine("a stand-in")
+
+
+def prepare(spec: ClusterSpec, source: object, progress: Progress) -> tuple[Engine, str]:
+    tell("prepare")
+    chosen = home()
+    if "real" in mode():
+        engine.prepare(chosen)
+        chosen.enter()
+    return chosen, "none"
+
+
+def install() -> None:
+    """Put the stand-in where kind would be."""
+    replacements: list[tuple[Any, str, Any]] = [
+        (cluster_session, "KindProvider", StandIn),
+        (cluster_session.ClusterSession, "settle", lambda *_: None),
+        (existing, "answering", lambda *_: "a stand-in"),
+        (engine, "find_engine", home),
+        (lifecycle, "prepare", prepare),
+    ]
+    for where, name, what in replacements:
+        setattr(where, name, what)
+    registry.removers["stand-in"] = remove
+
+
+if __name__ == "__main__":
+    from clusters.__main__ import main
+
+    install()
+    sys.exit(main())
