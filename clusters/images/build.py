@@ -6,18 +6,16 @@ first needs the processor, the second the network); the node image needs all of 
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from clusters.commands import Progress
-from clusters.images import components, debian, golang, node, oci, unpack
+from clusters.images import assemble, debian, golang, node
 from clusters.images.api import ImageRequest, ImageSet, read_image_set
 from clusters.images.cache import KEY_LENGTH, Cache, cache_root, content_key
 from clusters.images.errors import CancelledError, ImageBuildError
@@ -26,9 +24,8 @@ from clusters.images.progress import Clock
 from clusters.images.versions import Component, Versions, pinned
 
 HERE = Path(__file__).resolve().parent
-NODE_RECIPE = ("components.py", "node.py", "oci.py", "unpack.py")
+NODE_RECIPE = ("assemble.py", "components.py", "node.py", "oci.py", "unpack.py")
 SHARED_COMPONENTS = ("cni", "containerd", "coredns", "etcd", "kind", "pause")
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MIB = 1 << 20
 # Measured on a build from nothing; Go keeps sources and compiled packages in caches of its own.
 GO_CACHES_MIB = 10_000
@@ -106,9 +103,7 @@ def plan(request: ImageRequest, cache: Cache, versions: Versions) -> Plan:
         what="component images and node root file system",
         key=key,
         mib=5000,
-        make=lambda children, target, log: _ImageStep(
-            request, versions, inputs, debian_entry, key
-        ).make(children, target, log),
+        make=assemble.Assembly(request, versions, inputs, debian_entry, key).make,
     )
     return Plan(key=key, go=tuple(go.values()), root=root, image=image)
 
@@ -121,120 +116,6 @@ def _go_step(name: str, component: Component) -> Step:
         mib=400,
         make=lambda children, target, log: golang.build(children, component, target, log),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _ImageStep:
-    """Makes the last step's directory: rootfs.tar, the client programs, manifests, the record."""
-
-    request: ImageRequest
-    versions: Versions
-    inputs: Mapping[str, Path]
-    debian: Path
-    key: str
-
-    def make(self, children: Children, target: Path, log: Path) -> None:
-        root, work = target / "root", target / "work"
-        root.mkdir()
-        work.mkdir()
-        archive = str(self.debian / "root.tar")
-        children.run(
-            [*debian.TAR, "--preserve-permissions", "--extract", f"--file={archive}",
-             f"--directory={root}"],
-            log,
-        )  # fmt: skip
-        images = self._images(children, root, work, log)
-        digests = oci.write_archive(images, architecture(), work / "images.tar")
-        programs = unpack.Programs(
-            self.inputs["containerd"] / "bin/containerd", self.inputs["containerd"] / "bin/ctr"
-        )
-        names = [each.name for each in images]
-        unpack.unpack(children, programs, work / "images.tar", names, root, log)
-        shutil.rmtree(work)
-        kubernetes = self.versions.kubernetes_version(self.request.kubernetes)
-        parts = node.NodeParts(
-            components=self.inputs,
-            kubernetes=kubernetes.component,
-            version=self.request.kubernetes,
-            pause_image=kubernetes.images["pause"],
-        )
-        node.install(children, parts, root, log)
-        node.share_equal_files(root)
-        node.pack(children, root, target / "rootfs.tar", log)
-        self._clients(target, kubernetes.component)
-        self._record(target, digests)
-
-    def _images(self, children: Children, root: Path, work: Path, log: Path) -> list[oci.Image]:
-        tools = work / "tools.tar"
-        node.tools_layer(children, root, self.debian / "node-only.txt", tools, log)
-        parts = components.Parts(self.inputs, self.debian / "extracted", oci.Layer.of(tools), work)
-        kubernetes = self.versions.kubernetes_version(self.request.kubernetes)
-        images = [
-            components.agent_image(parts),
-            *components.kubernetes_images(parts, kubernetes),
-        ]
-        for version in self.request.calico:
-            pin = self.versions.calico_version(version)
-            built = components.calico_images(parts, pin.component, version, pin.image_prefix)
-            manifest = self.inputs[pin.component] / "files/manifests/calico.yaml"
-            components.check_manifest_images(manifest, built)
-            images.extend(built)
-        return images
-
-    def _clients(self, target: Path, kubernetes: str) -> None:
-        (target / "bin").mkdir()
-        shutil.copy(self.inputs["kind"] / "bin/kind", target / "bin/kind")
-        os.link(self.inputs[kubernetes] / "bin/kubernetes", target / "bin/kubectl")
-        for version in self.request.calico:
-            component = self.versions.calico_version(version).component
-            source = self.inputs[component] / "files/manifests/calico.yaml"
-            (target / "manifests").mkdir(exist_ok=True)
-            shutil.copy(source, target / "manifests" / f"calico-{version}.yaml")
-
-    def _record(self, target: Path, digests: Mapping[str, str]) -> None:
-        built = {
-            name: {
-                "version": self.versions.components[name].version,
-                **json.loads((path / "go.json").read_text()),
-            }
-            for name, path in self.inputs.items()
-        }
-        extracted = {
-            path.stem: path.read_text() for path in (self.debian / "extracted").glob("*.version")
-        }
-        agent = next(name for name in digests if name.startswith("dsc.local/agent:"))
-        record = {
-            "schema": 1,
-            "key": self.key,
-            "kubernetes": self.request.kubernetes,
-            "calico": list(self.request.calico),
-            "architecture": architecture(),
-            "components": built,
-            "debian": {
-                "suite": self.versions.debian.suite,
-                "packages": json.loads((self.debian / "packages.json").read_text()),
-                "extracted": extracted,
-            },
-            "images": dict(digests),
-            "agent_image": agent,
-            "rootfs_bytes": (target / "rootfs.tar").stat().st_size,
-        }
-        (target / "manifest.json").write_text(json.dumps(record, indent=1, sort_keys=True))
-
-
-def architecture() -> str:
-    """This machine's architecture as images name it.
-
-    Raises:
-        ImageBuildError: images cannot be built for it.
-    """
-    machine = platform.machine()
-    if machine not in ARCHITECTURES:
-        raise ImageBuildError(
-            f"Images cannot be built on {machine}. Use a machine of one of these: "
-            f"{', '.join(ARCHITECTURES)}."
-        )
-    return ARCHITECTURES[machine]
 
 
 def ensure_images(
@@ -276,12 +157,12 @@ def execute(steps: Plan, cache: Cache, progress: Progress) -> None:
         log = cache.log(step.name)
         log.write_bytes(b"")
         with clock.step(step.name, step.what), cache.making(step.name, step.key) as target:
+            begin = time.monotonic()
             step.make(children, target, log)
+            (target / assemble.SECONDS_FILE).write_text(f"{time.monotonic() - begin:.1f}\n")
 
     _side_by_side(children, make, steps)
     make(steps.image)
-    times = cache.entry(steps.image.name, steps.image.key) / "seconds.json"
-    times.write_text(json.dumps(clock.seconds, indent=1))
 
 
 def _side_by_side(children: Children, make: Callable[[Step], None], steps: Plan) -> None:

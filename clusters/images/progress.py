@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from clusters.commands import Progress
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Clock:
-    """Reports steps with the time since the build began, and remembers how long each took."""
+    """Reports steps with the time since the build began."""
 
     progress: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
     _start: float = field(default_factory=time.monotonic)
 
     def say(self, line: str) -> None:
@@ -29,5 +28,4 @@ class Clock:
         self.say(f"{name}: {what}")
         begin = time.monotonic()
         yield
-        self.seconds[name] = round(time.monotonic() - begin, 1)
-        self.say(f"{name}: done in {self.seconds[name]:.0f} s")
+        self.say(f"{name}: done in {time.monotonic() - begin:.0f} s")

@@ -15,6 +15,7 @@ import pytest
 
 from clusters.images import build
 from clusters.images.api import ImageRequest
+from clusters.images.assemble import SECONDS_FILE
 from clusters.images.cache import Cache, content_key
 from clusters.images.errors import ImageBuildError, StepFailedError
 from clusters.images.process import Children
@@ -212,11 +213,10 @@ def test_full_disk_is_found_before_building(
     assert recorder.ran == []
 
 
-def test_times_of_the_steps_are_recorded(cache: Cache, recorder: Recorder) -> None:
+def test_times_of_the_steps_are_kept_with_their_results(cache: Cache, recorder: Recorder) -> None:
     build.ensure_images(ImageRequest(), print, cache)
-    entry = cache.entry("node", recorder.plan().key)
-    seconds = json.loads((entry / "seconds.json").read_text())
-    assert set(seconds) == {"go-one", "go-two", "debian", "node"}
+    for step in recorder.plan().steps:
+        assert float((cache.entry(step.name, step.key) / SECONDS_FILE).read_text()) < 60
 
 
 def test_go_is_asked_for_by_name_when_missing(
