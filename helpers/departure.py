@@ -16,11 +16,12 @@ from helpers import netstate
 from helpers.model import FAMILIES, Family, IPAddress
 from helpers.once import once
 from helpers.routing import ROUTES_WITHIN, host_route
-from helpers.verdicts import Blocked
+from helpers.verdicts import Blocked, Inconclusive
 from helpers.waiting import NotSettled, eventually
 
 if TYPE_CHECKING:
     from helpers.agents.pool import AgentPool
+    from helpers.views import PodView
     from helpers.workloads import Workloads
 
 DELETED_WITHIN: Final = 30.0  # seconds until the API has forgotten a pod
@@ -87,7 +88,7 @@ def departure_findings(seen: Departure) -> list[str]:
 
 
 def _observe(workloads: Workloads, agents: AgentPool, node: str) -> dict[str, Any]:
-    (pod,) = workloads.pods([node], families=())  # one family less blocks that one only
+    pod = _new_pod(workloads, node)
     agent = agents.nodes[node]
     addresses = {f: address for f in FAMILIES if (address := pod.address(f)) is not None}
 
@@ -136,6 +137,23 @@ def _observe(workloads: Workloads, agents: AgentPool, node: str) -> dict[str, An
         }
         for family, address in addresses.items()
     }
+
+
+def _new_pod(workloads: Workloads, node: str) -> PodView:
+    """A Ready pod with an address of at least one family: a missing one blocks only itself.
+
+    Raises:
+        Blocked: by PODIP-002, when it gets none at all.
+        Inconclusive: it has addresses and does not become Ready.
+    """
+    name = workloads.create_pod(node)
+    try:
+        return workloads.wait_pods([name], families=())[0]
+    except Inconclusive as error:
+        if any(pod.pod_ips for pod in workloads.kube.pods(workloads.namespace)):
+            raise
+        why = workloads.last_warning(name) or "no event says why"
+        raise Blocked("PODIP-002", f"a new pod on {node} gets no address: {why}") from error
 
 
 def _in_time(seconds: float | None) -> float | None:

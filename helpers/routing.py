@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from helpers.calico import BlockAffinity
 from helpers.findings import listed
 from helpers.model import Family, IPAddress, IPNetwork
-from helpers.netstate import NetState, Route
+from helpers.netstate import CALICO_TUNNELS, NetState, Route
 from helpers.views import PodView
 
 if TYPE_CHECKING:
@@ -227,7 +227,12 @@ def _pod_route(node: str, label: str, address: IPAddress, routes: Sequence[Route
 
 def _stale(node: str, routes: Sequence[Route]) -> str | None:
     # A route through another node is that of a borrowed address: BIRD's, and of no local pod.
-    stale = [route for route in routes if route.hops and route.hops[0].via is None]
+    # One on a tunnel is that of another node's end of it: Felix's.
+    stale = [
+        route
+        for route in routes
+        if route.hops and route.hops[0].via is None and route.hops[0].device not in CALICO_TUNNELS
+    ]
     if not stale:
         return None
     route = stale[0]

@@ -191,10 +191,11 @@ def test_rte_003_a_stale_route(recorded: Recorded, pods: list[PodView]) -> None:
 
 
 def test_routes_of_others_are_not_stale(recorded: Recorded, pods: list[PodView]) -> None:
-    """A borrowed address leads to its node; what is in no pool is no pod's."""
+    """Borrowed addresses, ends of tunnels, and what is in no pool are no local pod's."""
 
     def add(routes: list[dict[str, Any]]) -> None:
         routes.append({"dst": "fd00:10:244:c5::77", "gateway": "fd00:10:243::4", "dev": "eth0"})
+        routes.append({"dst": "fd00:10:244:14::d4", "dev": "vxlan-v6.calico"})
         routes.append({"dst": "2001:db8::1", "dev": "eth0"})
 
     assert pod_routes(edited(recorded, "worker", IPV6, add), pods, pods) == {}
