@@ -115,10 +115,26 @@ class Cluster:
 
 
 class ClusterProvider(Protocol):
-    """How a cluster comes to be, and goes."""
+    """A way to have clusters; the registry calls it, in whichever process asks first.
 
-    def create(self, spec: ClusterSpec, progress: Progress) -> Cluster: ...
+    What it makes must carry the name of the cluster: it is removed by name and ``engine``, by
+    another process when need be (``clusters.registry.removers``).
+    """
 
-    def describe(self, name: str) -> Cluster: ...
+    @property
+    def kind(self) -> str:
+        """Name of the provider in records."""
 
-    def destroy(self, cluster: Cluster) -> None: ...
+    @property
+    def engine(self) -> Mapping[str, Any]:
+        """What its removal needs to know, as plain data for the record."""
+
+    def create(self, name: str, spec: ClusterSpec, folder: Path, progress: Progress) -> Cluster:
+        """Have a cluster that answers.
+
+        Args:
+            folder: of the cluster's record; for kubeconfig and log.
+
+        Raises:
+            ClusterError: it cannot be had; what was made so far may be left.
+        """

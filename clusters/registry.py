@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
 from clusters import engine, processes
-from clusters.api import Cluster
+from clusters.api import Cluster, ClusterProvider
 from clusters.commands import Progress, silent
 from clusters.errors import ClusterError, UnusableError
 from clusters.processes import Identity
@@ -53,20 +53,6 @@ class Keep(StrEnum):
     NEVER = "never"
     ON_FAILURE = "on-failure"
     ALWAYS = "always"
-
-
-class Provider(Protocol):
-    """A way to have clusters. ``remove`` must work without the process that created."""
-
-    @property
-    def kind(self) -> str:
-        """Name in records; ``removers`` knows how to remove by it."""
-
-    @property
-    def engine(self) -> Mapping[str, Any]:
-        """What ``remove`` needs to know, as plain data for the record."""
-
-    def create(self, name: str, spec: ClusterSpec, folder: Path, progress: Progress) -> Cluster: ...
 
 
 Remover = Callable[[Intent, Progress], None]
@@ -132,7 +118,7 @@ class Run:
     def obtain(
         self,
         spec: ClusterSpec,
-        provider: Provider,
+        provider: ClusterProvider,
         progress: Progress = silent,
         *,
         name: str | None = None,
@@ -155,7 +141,12 @@ class Run:
         return _opened(found)
 
     def _make(
-        self, name: str, spec: ClusterSpec, provider: Provider, progress: Progress, keep: Keep
+        self,
+        name: str,
+        spec: ClusterSpec,
+        provider: ClusterProvider,
+        progress: Progress,
+        keep: Keep,
     ) -> dict[str, Any]:
         folder = clusters_dir() / name
         interrupted = Intent.read(folder)

@@ -8,10 +8,11 @@ needs an engine that reaches them.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from clusters import images as built
 from clusters import netns, pulled
-from clusters.commands import Progress, silent
+from clusters.commands import Progress, run, silent
 from clusters.engine import Engine
 from clusters.errors import ClusterError
 from clusters.images import build
@@ -19,6 +20,8 @@ from clusters.images.cache import Cache, cache_root
 from clusters.images.versions import pinned
 from clusters.kind import NodeImages
 from clusters.spec import ClusterSpec
+
+IMAGES_KEPT: Final = 2  # beside the current one: going back and forth between versions is common
 
 
 class ImageSource(StrEnum):
@@ -86,6 +89,7 @@ def _built(spec: ClusterSpec, progress: Progress) -> NodeImages:
             built.load_into_docker(made, home.docker)
         except built.ImageBuildError as error:
             raise ClusterError(str(error)) from error
+        _drop_old_images(home, made.node_image)
 
     return NodeImages(
         node_image=made.node_image,
@@ -96,3 +100,13 @@ def _built(spec: ClusterSpec, progress: Progress) -> NodeImages:
         calico_manifest=made.calico_manifests[f"v{spec.calico}"],
         load=load,
     )
+
+
+def _drop_old_images(home: Engine, current: str) -> None:
+    """Remove node images of earlier builds but the latest; each is about 1 GB of the cache."""
+    repository = current.partition(":")[0]
+    listed = run([*home.docker, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository])
+    others = [name for name in listed.stdout.split() if name != current]  # newest first
+    if others[IMAGES_KEPT:]:
+        # Docker refuses those that a container still uses: they go another time.
+        run([*home.docker, "image", "rm", *others[IMAGES_KEPT:]], check=False)

@@ -12,12 +12,12 @@ from typing import Final
 from filelock import ReadWriteLock
 
 from clusters import calico, engine, existing, lifecycle, netns, options, records, registry
-from clusters.api import Cluster
+from clusters.api import Cluster, ClusterProvider
 from clusters.errors import ClusterError, UnusableError
 from clusters.existing import ExistingProvider
 from clusters.providers import KindProvider
 from clusters.records import Intent
-from clusters.registry import Keep, Provider, Run
+from clusters.registry import Keep, Run
 from clusters.sources import ImageSource
 from clusters.spec import ClusterSpec
 from helpers.kube import Kube, KubeError
@@ -196,7 +196,7 @@ class ClusterSession:
     def _obtain(self) -> Cluster:
         if self.wanted.reuse:
             return registry.reuse(self.wanted.reuse, self._shared)
-        provider: Provider
+        provider: ClusterProvider
         if self.wanted.existing:
             provider = self._provider()
         else:
