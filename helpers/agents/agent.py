@@ -53,7 +53,7 @@ ETH_P_ALL = 0x0003
 SOL_PACKET = 263
 PACKET_STATISTICS = 6
 IP_PKTINFO, IP_RECVTTL = 8, 12  # Python has no names for them on Linux
-IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 IPPROTO_SCTP = 132
 SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33  # needs CAP_NET_ADMIN, ignores net.core.rmem_max
@@ -155,10 +155,12 @@ def set_hops(sock: socket.socket, version: int, hops: int | None) -> None:
 
 
 def dont_fragment(sock: socket.socket, version: int) -> None:
+    # PROBE, not DO: the width that a path once had is remembered for ten minutes, and would refuse
+    # what passes now.
     if version == 4:
-        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO)
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
     else:
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_DO)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DONTFRAG, 1)
 
 
