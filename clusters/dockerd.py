@@ -281,7 +281,8 @@ def _remove_cgroups(cgroup: str) -> None:
 
 def _unmount_below(roots: Iterable[Path]) -> None:
     """Detach what is mounted below some folders, deepest first."""
+    # dockerd binds its data root onto itself: the folders themselves may be mounts.
     prefixes = tuple(f"{root}/" for root in roots)
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for point in sorted((p for p in points if p.startswith(prefixes)), key=len, reverse=True):
+    for point in sorted((p for p in points if f"{p}/".startswith(prefixes)), key=len, reverse=True):
         run(["umount", "--lazy", point], check=False)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clusters import calico, engine, networks, outside, processes
+from clusters import calico, engine, networks, outside, preflight, processes
 from clusters.api import Cluster, Outside
 from clusters.commands import Progress, output, run, run_logged, silent, tail
 from clusters.engine import Engine
@@ -272,6 +272,20 @@ class _Maker:
             state=shared,
             engine=self.home.environment,
         )
+
+
+def _likely(text: str) -> str:
+    """The cause that kind's own text does not name, when there are signs of it."""
+    if "too many open files" in text or preflight.inotify_left() < preflight.INOTIFY_PER_NODE:
+        return (
+            " because inotify instances ran out (remove another cluster, or as root "
+            f"`sysctl -w fs.inotify.max_user_instances={preflight.INOTIFY_RAISED}`)"
+        )
+    if "context deadline exceeded" in text or "would exceed context deadline" in text:
+        return " because it was too slow (end other programs, or use --profile quick)"
+    if "no space left" in text:
+        return " because the disk is full (free some, or set XDG_CACHE_HOME)"
+    return ""
 
 
 def remove(name: str, docker: tuple[str, ...], progress: Progress = silent) -> None:

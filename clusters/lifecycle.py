@@ -63,7 +63,7 @@ def prepare(spec: ClusterSpec, source: ImageSource, progress: Progress) -> tuple
     home = engine.find_engine()
     chosen = sources.choose(source, home, spec)
     build = chosen is ImageSource.BUILD and not sources.built_already(spec)
-    preflight.check(preflight.Plan(engine=home.private, build=build))
+    preflight.check(preflight.Plan(home.private, build, spec.host_node_count))
     engine.check_free(home)
     sources.node_images(spec, home, chosen, progress)  # the network is still the machine's own
     engine.prepare(home)

@@ -5,6 +5,7 @@ Standard library only, so that it can say what to install before anything is ins
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -28,8 +29,14 @@ GIB: Final = 1 << 30
 DISK_TO_RUN_GIB: Final = 8
 DISK_TO_BUILD_GIB: Final = 20
 MEMORY_GIB: Final = 4  # of three nodes and the probes
-# kind's documentation, known issues: each node's systemd, kubelet and containerd watch files.
-INOTIFY: Final = {"max_user_instances": 128, "max_user_watches": 65_536}
+# Measured on a cluster of three: 4 of systemd, 7 of kubelet, 2 of containerd, 2 of Calico and 1 of
+# kube-proxy on each node, 13 of the control plane. When they run out, kubelet and even systemd die
+# with messages that name no cause (kind's documentation, known issues, "too many open files").
+INOTIFY_PER_NODE: Final = 16
+INOTIFY_PER_CLUSTER: Final = 16
+INOTIFY_WATCHES: Final = 65_536
+INOTIFY_RAISED: Final = 1024
+INOTIFY_LINK: Final = "anon_inode:inotify"
 GO_FIX: Final = "go was not found: install Go 1.26.8 or later (https://go.dev/dl/), put it on PATH"
 
 
@@ -51,10 +58,12 @@ class Plan:
     Attributes:
         engine: whether a private engine has to be started.
         build: whether images have to be built.
+        nodes: how many there are going to be, 0 for no cluster.
     """
 
     engine: bool
     build: bool
+    nodes: int = 3
 
 
 def debian_packages() -> tuple[str, ...]:
@@ -73,7 +82,7 @@ def needs(plan: Plan) -> list[Need]:
     """All that is missing for a plan; empty when the machine is ready."""
     found = list(_tools(plan))
     found += _resources(plan)
-    found += _inotify()
+    found += _inotify(plan.nodes)
     if plan.engine:
         root = _root()
         found += root
@@ -157,17 +166,42 @@ def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
     return 0
 
 
-def _inotify(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Need]:
-    for name, wanted in INOTIFY.items():
-        try:
-            value = int((folder / name).read_text())
-        except OSError:
-            continue
-        if value < wanted:
-            yield Need(
-                f"fs.inotify.{name} is {value}, {wanted} are needed",
-                f"sysctl -w fs.inotify.{name}={max(wanted, 512)}",
-            )
+def inotify_left(folder: Path = Path("/proc/sys/fs/inotify")) -> int:
+    """How many inotify instances this user may still make; the kernel counts them per user."""
+    return int((folder / "max_user_instances").read_text()) - _inotify_used(os.geteuid())
+
+
+def _inotify_used(user: int) -> int:
+    used = 0
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if process.name.isdigit() and process.stat().st_uid == user:
+                used += _inotify_of(process)
+    return used
+
+
+def _inotify_of(process: Path) -> int:
+    """Instances of one process, by its folder in /proc."""
+    return sum(str(opened.readlink()) == INOTIFY_LINK for opened in (process / "fd").iterdir())
+
+
+def _inotify(nodes: int, folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Need]:
+    if not folder.exists() or not nodes:
+        return
+    wanted = INOTIFY_PER_CLUSTER + nodes * INOTIFY_PER_NODE
+    left = inotify_left(folder)
+    if left < wanted:
+        yield Need(
+            f"{left} inotify instances are left, a cluster of {nodes} nodes needs {wanted}",
+            "remove another cluster (`python -m clusters list`), or as root "
+            f"`sysctl -w fs.inotify.max_user_instances={INOTIFY_RAISED}`",
+        )
+    watches = int((folder / "max_user_watches").read_text())
+    if watches < INOTIFY_WATCHES:
+        yield Need(
+            f"fs.inotify.max_user_watches is {watches}, {INOTIFY_WATCHES} are needed",
+            f"sysctl -w fs.inotify.max_user_watches={INOTIFY_WATCHES}",
+        )
 
 
 def _kernel() -> Iterator[Need]:

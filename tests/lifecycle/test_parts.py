@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -295,14 +296,29 @@ def test_too_little_memory_and_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "set XDG_CACHE_HOME to a directory on a larger disk" in text
 
 
-def test_small_inotify_limits_come_with_the_command(tmp_path: Path) -> None:
-    (tmp_path / "max_user_instances").write_text("64")
+def test_inotify_instances_in_use_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "max_user_instances").write_text("128")
     (tmp_path / "max_user_watches").write_text("1000000")
-    (need,) = preflight._inotify(tmp_path)
+    monkeypatch.setattr(preflight, "_inotify_used", lambda _: 61)
+    assert list(preflight._inotify(3, tmp_path)) == []
+    monkeypatch.setattr(preflight, "_inotify_used", lambda _: 122)
+    (need,) = preflight._inotify(3, tmp_path)
     assert str(need) == (
-        "fs.inotify.max_user_instances is 64, 128 are needed: "
-        "sysctl -w fs.inotify.max_user_instances=512"
+        "6 inotify instances are left, a cluster of 3 nodes needs 64: remove another cluster "
+        "(`python -m clusters list`), or as root `sysctl -w fs.inotify.max_user_instances=1024`"
     )
+
+
+def test_inotify_instances_are_counted() -> None:
+    own = Path(f"/proc/{os.getpid()}")
+    before = preflight._inotify_of(own)
+    descriptor = ctypes.CDLL(None).inotify_init()
+    if descriptor < 0:
+        pytest.skip("inotify instances of this user ran out")
+    try:
+        assert preflight._inotify_of(own) == before + 1
+    finally:
+        os.close(descriptor)
 
 
 def test_preflight_needs_no_installed_package() -> None:

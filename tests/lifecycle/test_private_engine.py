@@ -61,7 +61,7 @@ def traces(places: Places) -> list[str]:
     """Everything on the machine that belongs to an engine, but for its cache."""
     found = [str(p) for p in (places.run_dir, places.namespace, engine.record_path()) if p.exists()]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    found += [line for line in mounts if places.name in line or f"{places.data_root}/" in line]
+    found += [line for line in mounts if places.name in line or str(places.data_root) in line]
     found += [str(folder) for folder in dockerd._cgroup_folders(places.cgroup)]
     found += [f"process {p.pid}" for p in processes.with_argument_below(places.run_dir)]
     found += [f"in cgroup {pid}" for pid in dockerd._cgroup_members(places.cgroup)]
