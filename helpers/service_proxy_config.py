@@ -72,10 +72,11 @@ def mode_findings(declared: Mapping[str, str], answered: Mapping[str, str]) -> l
         elif mode == "auto" and seen not in MODES:
             found.append(f"kube-proxy on {node} runs {seen}, which is none of {listed(MODES)}")
         elif mode not in ("auto", seen):
+            # Until Kubernetes 1.26 it did so in silence (kubernetes#111806).
+            fallback = "; it falls back when the kernel lacks ip_vs" if mode == "ipvs" else ""
             found.append(
-                f"kube-proxy on {node} runs {seen}, profile requires {mode}: set mode in the "
-                "ConfigMap kube-system/kube-proxy and restart it; before Kubernetes 1.26 it fell "
-                "back in silence when the kernel lacked the modules of IPVS"
+                f"kube-proxy on {node} runs {seen}, profile requires {mode}: set mode in its "
+                f"ConfigMap (kube-system/kube-proxy) and restart it{fallback}"
             )
     open_modes = {answered.get(n) for n, mode in declared.items() if mode == "auto"}
     if len(open_modes) > 1:
