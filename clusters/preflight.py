@@ -172,17 +172,28 @@ def inotify_left(folder: Path = Path("/proc/sys/fs/inotify")) -> int:
 
 
 def _inotify_used(user: int) -> int:
-    used = 0
-    for process in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):  # gone meanwhile
-            if process.name.isdigit() and process.stat().st_uid == user:
-                used += _inotify_of(process)
-    return used
+    return sum(
+        _inotify_of(process)
+        for process in Path("/proc").iterdir()
+        if process.name.isdigit() and _owner(process) == user
+    )
+
+
+def _owner(process: Path) -> int | None:
+    try:
+        return process.stat().st_uid
+    except OSError:  # gone meanwhile
+        return None
 
 
 def _inotify_of(process: Path) -> int:
     """Instances of one process, by its folder in /proc."""
-    return sum(str(opened.readlink()) == INOTIFY_LINK for opened in (process / "fd").iterdir())
+    used = 0
+    with contextlib.suppress(OSError):  # another user's, or gone meanwhile
+        for opened in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                used += str(opened.readlink()) == INOTIFY_LINK
+    return used
 
 
 def _inotify(nodes: int, folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Need]:
