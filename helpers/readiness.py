@@ -1,34 +1,146 @@
-"""Pods whose readiness a test decides, and how fast EndpointSlices follow it.
+"""Pods whose readiness a test decides, and what EndpointSlices and DNS make of it.
 
 A readiness gate (KEP-580) is a condition that somebody else than kubelet sets: no probe, no exec,
-and the pod goes on running.
+and the pod goes on running. Two such pods go from ready to not ready and back once per run, and
+several requirements judge it for each family.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from helpers.kube import STRATEGIC
-from helpers.model import FAMILIES, Family
-from helpers.services import endpoint_slices, ready_addresses
+from helpers.model import FAMILIES, Family, Protocol
+from helpers.names import (
+    ANSWERED_WITHIN,
+    Answer,
+    Question,
+    answers_become,
+    holding,
+    name_findings,
+    resolver_of,
+)
+from helpers.once import once
+from helpers.services import (
+    SERVICE_NAME,
+    EndpointSlice,
+    pod_addresses,
+    ready_addresses,
+    selected,
+    slice_findings,
+)
 from helpers.verdicts import Inconclusive
+from helpers.views import PodView
 from helpers.waiting import NotSettled, eventually
 
 if TYPE_CHECKING:
+    from helpers.agents.client import Agent
+    from helpers.agents.pool import AgentPool
     from helpers.kube import Kube, Object
-    from helpers.views import PodView
     from helpers.workloads import ServiceView, Workloads
 
 GATE: Final = "dsc/ready"
-PODS_WITHIN: Final = 60.0  # seconds for a pod to run
 GATE_WITHIN: Final = 20.0  # seconds for kubelet to follow the gate
-READINESS_WITHIN: Final = 10.0  # seconds for the EndpointSlices to follow the pod
+FOLLOWED_WITHIN: Final = 10.0  # seconds for the EndpointSlices to follow the pod
 # The controller writes the slices of both families in one pass; the rest is reading them.
 TOGETHER_WITHIN: Final = 2.0
+STAGES: Final = (("both pods ready", None), ("one pod not ready", False), ("ready again", True))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the API said once it had settled, or the time for that was over.
+
+    Attributes:
+        followed: seconds from the pod's change until the slices of a family followed; a family
+            that did not is absent. Empty where no pod changed.
+    """
+
+    what: str
+    pods: tuple[PodView, ...]
+    slices: tuple[EndpointSlice, ...]
+    followed: Mapping[Family, float]
+    changed: bool
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Stage:
+        return cls(
+            what=raw["what"],
+            pods=tuple(map(PodView.from_api, raw["pods"])),
+            slices=tuple(map(EndpointSlice.from_api, raw["slices"])),
+            followed={Family(name): seconds for name, seconds in raw["followed"].items()},
+            changed=raw["changed"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What was seen of a dual-stack Service and a headless one over two pods.
+
+    Attributes:
+        wanted: what its headless name was to be answered while one pod was not ready.
+        told: what it was answered.
+    """
+
+    service: str
+    stages: tuple[Stage, ...]
+    wanted: Mapping[Question, Answer]
+    told: Mapping[Question, Answer]
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Readiness:
+        wanted, told = {}, {}
+        for entry in raw["names"]:
+            question = Question(
+                entry["client"], entry["name"], entry["record"], Protocol(entry["transport"])
+            )
+            wanted[question] = holding(entry["wanted"])
+            told[question] = Answer(entry["code"], frozenset(entry["records"]))
+        stages = tuple(map(Stage.from_json, raw["stages"]))
+        return cls(raw["service"], stages, wanted, told)
+
+
+# -- judgements -----------------------------------------------------------------------------------
+
+
+def follow_findings(seen: Readiness, family: Family) -> list[str]:
+    """SVC-006: slices of a family hold the ready pods' addresses, and both families follow."""
+    found = []
+    for stage in seen.stages:
+        slices, pods = list(stage.slices), list(stage.pods)
+        told = slice_findings(seen.service, FAMILIES, slices, pods, family)
+        found += [f"{stage.what}: {finding}" for finding in told]
+        if stage.changed and not told:
+            found += _late(seen.service, stage, family)
+    return found
+
+
+def _late(service: str, stage: Stage, family: Family) -> list[str]:
+    """What is right at the end may have been so in one family long before the other."""
+    mine, other = stage.followed.get(family), stage.followed.get(family.other)
+    if mine is None or other is None or mine - other <= TOGETHER_WITHIN:
+        return []
+    return [
+        f"{stage.what}: {family.kubernetes} EndpointSlices of Service {service} followed "
+        f"{mine - other:.1f} s after those of {family.other.kubernetes}: for that long the "
+        "families disagreed about the pod; look at kube-controller-manager's endpointslice "
+        "controller"
+    ]
+
+
+def headless_findings(seen: Readiness, family: Family) -> list[str]:
+    """SVC-005: the headless name is exactly the ready pods' addresses of the family."""
+    return name_findings(
+        {q: answer for q, answer in seen.wanted.items() if q.record == family.record}, seen.told
+    )
+
+
+# -- observation ----------------------------------------------------------------------------------
 
 
 def gated(pod: Object) -> None:
@@ -50,71 +162,38 @@ def set_gate(kube: Kube, pod: str, namespace: str, *, ready: bool) -> None:
     )
 
 
-def gated_pods(
-    workloads: Workloads, nodes: Sequence[str], *, ready: Sequence[bool]
-) -> list[PodView]:
-    """One gated pod on each of the nodes, running, and ready or not as asked.
+def readiness(state: Path, workloads: Workloads, agents: AgentPool) -> Readiness:
+    """This run's observation, made by whichever test asks first.
 
     Raises:
-        Blocked: by PODIP-002, when a pod gets no address of a family.
-        Inconclusive: a pod that is to be ready does not become it.
+        Blocked: by PODIP-002, when a pod gets no address of a family; by CFG-004, when the API
+            refuses a Service of two families.
+        Inconclusive: pods do not run, or kubelet does not follow the gate.
     """
-    placed = zip(nodes, ready, strict=True) if len(nodes) == len(ready) else _on_first(nodes, ready)
-    names = {}
-    for node, wanted in placed:
-        name = workloads.create_pod(node, mutate=gated)
-        set_gate(workloads.kube, name, workloads.namespace, ready=wanted)
-        names[name] = wanted
-    views = {
-        pod.name: pod for pod in workloads.wait_pods([n for n, wanted in names.items() if wanted])
-    }
-    waiting = [name for name, wanted in names.items() if not wanted]
-    try:
-        running = eventually(
-            lambda: [p for p in workloads.kube.pods(workloads.namespace) if p.name in waiting],
-            lambda pods: all(p.phase == "Running" and p.pod_ips for p in pods),
-            within=PODS_WITHIN,
-            every=0.3,
-            what="pods with a closed gate run",
-            describe=lambda pods: ", ".join(f"{p.name} {p.phase}" for p in pods),
-        )
-    except NotSettled as error:
-        raise Inconclusive(str(error)) from error
-    views |= {pod.name: pod for pod in running}
-    return [views[name] for name in names]
+    return Readiness.from_json(once(state, "readiness", lambda: observe(workloads, agents)))
 
 
-def _on_first(nodes: Sequence[str], ready: Sequence[bool]) -> list[tuple[str, bool]]:
-    """A cluster of one node takes all of them."""
-    return [(nodes[0], wanted) for wanted in ready]
+def observe(workloads: Workloads, agents: AgentPool) -> dict[str, Any]:
+    """Let one of two pods lose its readiness and get it back."""
+    kube, nodes = workloads.kube, list(agents.pods)
+    names = [workloads.create_pod(node, mutate=gated) for node in (nodes[0], nodes[-1])]
+    for name in names:
+        set_gate(kube, name, workloads.namespace, ready=True)
+    service = workloads.service()
+    headless = workloads.service(clusterIP="None")
+    pod, _ = workloads.wait_pods(names)
+    stages, answers = [], []
+    for what, ready in STAGES:
+        if ready is not None:
+            _change(kube, pod, ready=ready)
+        stages.append(_stage(kube, service, what, pod, ready))
+        if ready is False:
+            answers = _ask(kube, headless, agents)
+    label = f"{service.namespace}/{service.name}"
+    return {"service": label, "stages": stages, "names": answers}
 
 
-# -- following it ---------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Flip:
-    """A change of one pod's readiness.
-
-    Attributes:
-        pod: label of the pod.
-        ready: what it was changed to.
-        followed: seconds from the pod's own change until the slices of a family followed; a
-            family that did not follow is absent.
-    """
-
-    pod: str
-    ready: bool
-    followed: dict[Family, float] = field(default_factory=dict)
-
-
-def flip(kube: Kube, service: ServiceView, pod: PodView, *, ready: bool) -> Flip:
-    """Open or close a pod's gate and watch the slices of both families follow.
-
-    Raises:
-        Inconclusive: kubelet does not follow the gate.
-    """
-    seen = Flip(pod.label, ready)
+def _change(kube: Kube, pod: PodView, *, ready: bool) -> None:
     set_gate(kube, pod.name, pod.namespace, ready=ready)
     try:
         eventually(
@@ -126,42 +205,72 @@ def flip(kube: Kube, service: ServiceView, pod: PodView, *, ready: bool) -> Flip
         )
     except NotSettled as error:
         raise Inconclusive(str(error)) from error
+
+
+def _stage(
+    kube: Kube, service: ServiceView, what: str, pod: PodView, ready: bool | None
+) -> dict[str, Any]:
+    """Look until the slices of both families equal the ready pods; the last look in any case."""
     began = time.monotonic()
+    followed: dict[Family, float] = {}
+    last: dict[str, Any] = {}
 
-    def look() -> Mapping[Family, float]:
-        slices = endpoint_slices(kube, service.namespace, service.name)
+    def look() -> bool:
+        raw = kube.objects(
+            "discovery.k8s.io/v1",
+            "EndpointSlice",
+            service.namespace,
+            f"{SERVICE_NAME}={service.name}",
+        )
+        labels = service.raw["spec"]["selector"]
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        last["slices"], last["pods"] = raw, kube.objects("v1", "Pod", service.namespace, selector)
+        slices = [EndpointSlice.from_api(item) for item in raw]
+        pods = [PodView.from_api(item) for item in last["pods"]]
         for family in FAMILIES:
-            follows = (pod.address(family) in ready_addresses(slices, family)) is ready
-            if follows and family not in seen.followed:
-                seen.followed[family] = time.monotonic() - began
-        return seen.followed
+            known = pod.address(family) in ready_addresses(slices, family)
+            if ready is known and family not in followed:
+                followed[family] = round(time.monotonic() - began, 2)
+        return not any(slice_findings("", FAMILIES, slices, pods, family) for family in FAMILIES)
 
-    with contextlib.suppress(NotSettled):  # what did not follow is the finding
+    with contextlib.suppress(NotSettled):  # what does not follow is the finding
         eventually(
             look,
-            lambda followed: len(followed) == len(FAMILIES),
-            within=READINESS_WITHIN,
+            bool,
+            within=FOLLOWED_WITHIN,
             every=0.1,
-            what=f"EndpointSlices follow the readiness of {pod.label}",
+            what=f"EndpointSlices hold the ready pods, {what}",
         )
-    return seen
+    return {"what": what, "followed": followed, "changed": ready is not None, **last}
 
 
-def flip_findings(flip: Flip, family: Family) -> list[str]:
-    """SVC-006: slices of a family follow in time, and not later than the other family's."""
-    state = "ready" if flip.ready else "not ready"
-    mine, other = flip.followed.get(family), flip.followed.get(family.other)
-    if mine is None:
-        also = "did neither" if other is None else f"did after {other:.1f} s"
-        return [
-            f"pod {flip.pod} became {state}, but its {family.kubernetes} EndpointSlices do not say "
-            f"so after {READINESS_WITHIN:g} s (those of {family.other.kubernetes} {also}): look at "
-            "kube-controller-manager's endpointslice controller"
-        ]
-    if other is not None and mine - other > TOGETHER_WITHIN:
-        return [
-            f"pod {flip.pod} became {state}: its {family.kubernetes} EndpointSlices followed "
-            f"{mine - other:.1f} s after those of {family.other.kubernetes}: for that long the "
-            "families disagreed about it"
-        ]
-    return []
+def _ask(kube: Kube, headless: ServiceView, agents: AgentPool) -> list[dict[str, Any]]:
+    clients: dict[str, Agent] = {f"pod on {node}": agent for node, agent in agents.pods.items()}
+    name = resolver_of(next(iter(clients.values()))).service(headless.namespace, headless.name)
+    pods = selected(kube, headless)
+    addresses = {family: pod_addresses(pods, family) for family in FAMILIES}
+    if any(len(ready) != 1 for ready in addresses.values()):
+        raise Inconclusive(f"one ready pod was expected behind {name}: {_told(pods)}")
+    wanted = {
+        Question(client, name, family.record, transport): holding(addresses[family])
+        for client in clients
+        for family in FAMILIES
+        for transport in (Protocol.UDP, Protocol.TCP)
+    }
+    seen = answers_become(clients, wanted, ANSWERED_WITHIN)
+    return [
+        {
+            "client": question.client,
+            "name": question.name,
+            "record": question.record,
+            "transport": question.transport.value,
+            "wanted": sorted(wanted[question].records),
+            "code": answer.code,
+            "records": sorted(answer.records),
+        }
+        for question, answer in seen.items()
+    ]
+
+
+def _told(pods: Iterable[PodView]) -> Sequence[str]:
+    return [f"{pod.name} {'ready' if pod.ready else 'not ready'} {pod.pod_ips}" for pod in pods]

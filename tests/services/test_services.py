@@ -10,7 +10,7 @@ from helpers.kube import ApiError
 from helpers.matrix import Cell, Matrix
 from helpers.model import DualAddresses, Family, Protocol
 from helpers.probes import Observation, Outcome, Probe
-from helpers.readiness import Flip, flip_findings
+from helpers.readiness import Readiness, Stage, follow_findings, headless_findings
 from helpers.service_changes import Kept, change_findings
 from helpers.services import (
     EndpointSlice,
@@ -141,22 +141,59 @@ class TestSlices:
         }
 
 
-class TestFlips:
-    """SVC-006: both families follow readiness together."""
+def stage(
+    what: str, slices: list[EndpointSlice], followed: dict[Family, float] | None = None
+) -> Stage:
+    return Stage(what, tuple(PODS), tuple(slices), followed or {}, followed is not None)
 
-    def test_together(self) -> None:
-        assert flip_findings(Flip("ns/one", False, {V4: 0.2, V6: 0.4}), V6) == []
+
+class TestReadiness:
+    """SVC-006 and SVC-005 over the whole way of two pods."""
+
+    def seen(self, *stages: Stage) -> Readiness:
+        return Readiness("ns/web", stages, {}, {})
+
+    def test_both_families_follow_together(self) -> None:
+        seen = self.seen(stage("one pod not ready", SLICES, {V4: 0.2, V6: 0.4}))
+        assert follow_findings(seen, V4) == []
+        assert follow_findings(seen, V6) == []
 
     def test_one_family_never_follows(self) -> None:
-        flip = Flip("ns/one", False, {V4: 0.2})
-        (found,) = flip_findings(flip, V6)
-        assert "became not ready, but its IPv6 EndpointSlices do not say so after 10 s" in found
-        assert "(those of IPv4 did after 0.2 s)" in found
-        assert flip_findings(flip, V4) == []
+        late = slice_of("IPv6", "fd00:10:244::1", "fd00:10:244::2", "fd00:10:244::3")
+        seen = self.seen(stage("one pod not ready", [SLICES[0], late], {V4: 0.2}))
+        assert follow_findings(seen, V4) == []
+        (found,) = follow_findings(seen, V6)
+        assert found.startswith("one pod not ready: Service ns/web: fd00:10:244::3 is ready in")
 
     def test_one_family_follows_late(self) -> None:
-        (found,) = flip_findings(Flip("ns/one", True, {V4: 0.2, V6: 7.0}), V6)
-        assert "its IPv6 EndpointSlices followed 6.8 s after those of IPv4" in found
+        seen = self.seen(stage("ready again", SLICES, {V4: 0.2, V6: 7.0}))
+        assert follow_findings(seen, V4) == []
+        (found,) = follow_findings(seen, V6)
+        assert found.startswith(
+            "ready again: IPv6 EndpointSlices of Service ns/web followed 6.8 s after those of IPv4"
+        )
+
+    def test_a_pod_that_is_not_ready_in_the_headless_name(self) -> None:
+        raw = {
+            "client": "pod on worker",
+            "name": "web.ns.svc.cluster.local.",
+            "transport": "udp",
+            "wanted": ["10.244.0.1"],
+            "code": "NOERROR",
+        }
+        seen = Readiness.from_json(
+            {
+                "service": "ns/web",
+                "stages": [],
+                "names": [
+                    {**raw, "record": "A", "records": ["10.244.0.1", "10.244.0.2"]},
+                    {**raw, "record": "AAAA", "wanted": ["fd00::1"], "records": ["fd00::1"]},
+                ],
+            }
+        )
+        assert headless_findings(seen, V6) == []
+        (found,) = headless_findings(seen, V4)
+        assert "is answered 10.244.0.1, 10.244.0.2, expected 10.244.0.1" in found
 
 
 class TestStack:
