@@ -9,9 +9,7 @@ route would go unnoticed.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +22,8 @@ from clusters.api import Outside
 from clusters.commands import run
 from clusters.errors import ClusterError
 from clusters.spec import ClusterSpec
-from helpers.agents.transport import AGENT, REMOTE_AGENT
+from helpers.agents import archive
+from helpers.agents.transport import REMOTE_AGENT
 from helpers.kube import Kube
 from helpers.model import FAMILIES, DualAddresses, Family, IPAddress, IPNetwork
 from helpers.views import NodeView
@@ -111,9 +110,9 @@ def refresh_agent(host: Outside) -> bool:
     Raises:
         CommandFailedError: the container is gone.
     """
-    wanted = hashlib.sha256(AGENT.read_bytes()).hexdigest()
-    done = run([*host.docker, "exec", host.container, "sha256sum", REMOTE_AGENT])
-    if done.stdout.split()[0] == wanted:
+    asked = [*host.docker, "exec", host.container, "sha256sum", REMOTE_AGENT]
+    # No such file is another checkout's agent; no such container fails below, where it is copied.
+    if run(asked, check=False).stdout.startswith(archive.digest()):
         return False
     _copy_agent(host)
     run([*host.docker, "restart", "--time", "0", host.container])
@@ -125,7 +124,7 @@ def _copy_agent(host: Outside) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / Path(REMOTE_AGENT).parent.name
         folder.mkdir()
-        shutil.copy(AGENT, folder)
+        (folder / Path(REMOTE_AGENT).name).write_bytes(archive.archive())
         run([*host.docker, "cp", str(folder), f"{host.container}:/"])
 
 

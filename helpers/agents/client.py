@@ -116,11 +116,11 @@ class Agent:
     # -- requests -----------------------------------------------------------------------------
 
     def call(self, op: str, deadline: float = DEFAULT_DEADLINE, **args: Any) -> list[Result]:
-        """Run one operation of ``agent.py`` and return its results in order.
+        """Run one operation of the agent and return its results in order.
 
         Args:
             deadline: seconds that the agent may take.
-            args: arguments of the operation; see the ``op_*`` functions of ``agent.py``.
+            args: arguments of the operation; see ``op_*`` in ``helpers.agents.remote``.
 
         Raises:
             Inconclusive: the agent was lost.

@@ -8,11 +8,12 @@ container.
 
 from __future__ import annotations
 
-import hashlib
+import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
-from helpers.agents.transport import AGENT, REMOTE_AGENT
+from helpers.agents import archive
+from helpers.agents.transport import REMOTE_AGENT
 from helpers.naming import AGENT_NAMESPACE, MANAGED_BY, PREFIX
 
 Object = dict[str, Any]
@@ -26,14 +27,14 @@ PEER_AGENTS: Final = "peer"
 NODE_AGENTS: Final = "node-agent"
 ROLES: Final = (POD_AGENTS, PEER_AGENTS, NODE_AGENTS)
 ROLE: Final = f"{PREFIX}/agent"  # label: which of them an agent is
-VERSION: Final = f"{PREFIX}/agent-version"  # annotation: content hash of agent.py
+VERSION: Final = f"{PREFIX}/agent-version"  # annotation: content hash of the archive
 READY_FILE: Final = "/tmp/agent-ready"  # noqa: S108  # in the container's own file system
 HOST_ROOT: Final = "/host"
 
 
 def agent_version() -> str:
     """Short content hash of the shipped program."""
-    return hashlib.sha256(AGENT.read_bytes()).hexdigest()[:12]
+    return archive.digest()[:12]
 
 
 def agent_namespace(name: str = AGENT_NAMESPACE) -> Object:
@@ -52,7 +53,7 @@ def agent_config_map(namespace: str) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": CONFIG_MAP, "namespace": namespace, "labels": dict(MANAGED_BY)},
-        "data": {"agent.py": AGENT.read_text()},
+        "binaryData": {archive.NAME: base64.b64encode(archive.archive()).decode()},
     }
 
 
@@ -161,7 +162,7 @@ def _daemon_set(name: str, spec: Object) -> Object:
         "metadata": {"name": name, "namespace": AGENT_NAMESPACE, "labels": labels},
         "spec": {
             "selector": {"matchLabels": {ROLE: name}},
-            # A new agent.py replaces all agents at once: nothing depends on their availability.
+            # A new program replaces all agents at once: nothing depends on their availability.
             "updateStrategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxUnavailable": "100%"},

@@ -12,16 +12,15 @@ import selectors
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final, Protocol
 
 from kubernetes.stream import ws_client
 
+from helpers.agents import archive
 from helpers.kube import Kube, KubeError
 from helpers.waiting import Deadline
 
-AGENT: Final = Path(__file__).with_name("agent.py")
-REMOTE_AGENT: Final = "/agent/agent.py"
+REMOTE_AGENT: Final = f"/agent/{archive.NAME}"
 REMOTE_RUN: Final = ("python3", "-u", REMOTE_AGENT, "run")
 OUTSIDE_RUN: Final = REMOTE_RUN  # clusters.outside puts it at the same place
 STDIN_CHUNK: Final = 32_768  # bytes of one message: well below the limits of every proxy between

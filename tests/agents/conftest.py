@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from helpers.agents.archive import local_archive
 from helpers.agents.client import Agent
-from helpers.agents.transport import AGENT, ProcessTransport
+from helpers.agents.transport import ProcessTransport
 from helpers.model import DualAddresses
 
 LOOPBACK = DualAddresses.parse(["127.0.0.1", "::1"])
-LOCAL_RUN = (sys.executable, "-u", str(AGENT), "run", "--name", "local")
+LOCAL_RUN = (sys.executable, "-u", str(local_archive()), "run", "--name", "local")
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +35,8 @@ def echo_port(agent: Agent) -> int:
 
 @pytest.fixture
 def serving() -> Iterator[subprocess.Popen[bytes]]:
-    """``agent.py serve`` as a pod runs it, on free ports."""
-    argv = [sys.executable, str(AGENT), "serve", "--name", "srv", "--tcp", "0"]
+    """``agent.pyz serve`` as a pod runs it, on free ports."""
+    argv = [sys.executable, str(local_archive()), "serve", "--name", "srv", "--tcp", "0"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.agents.archive import local_archive
 from helpers.agents.client import Agent
-from helpers.agents.transport import AGENT
 from helpers.model import FAMILIES, Family, IPAddress, Protocol
 from helpers.oneway import one_way
 from helpers.probes import Outcome, Probe, dns, run, tcp_bulk
@@ -180,7 +180,7 @@ def test_serve_ends_at_once_when_told_to(serving: subprocess.Popen[bytes]) -> No
 def test_serve_takes_no_v4_peers_on_its_v6_socket(tmp_path: Path) -> None:
     """Two sockets per port: a mapped address would make a v4 peer look like a v6 one."""
     ready = tmp_path / "ready"
-    argv = [sys.executable, str(AGENT), "serve", "--tcp", "0", "--family", "6"]
+    argv = [sys.executable, str(local_archive()), "serve", "--tcp", "0", "--family", "6"]
     process = subprocess.Popen([*argv, "--ready-file", str(ready)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None

@@ -11,8 +11,9 @@ from ipaddress import ip_address
 import pytest
 
 from helpers.agents import client
+from helpers.agents.archive import local_archive
 from helpers.agents.client import Agent, AgentError, Loss
-from helpers.agents.transport import AGENT, ProcessTransport
+from helpers.agents.transport import ProcessTransport
 from helpers.model import DualAddresses, Protocol
 from helpers.oneway import one_way
 from helpers.probes import Outcome, Probe, dns, run, tcp_bulk
@@ -60,15 +61,15 @@ def test_an_unknown_operation_names_the_known_ones(agent: Agent) -> None:
 def test_stray_prints_cannot_corrupt_the_stream() -> None:
     """Python's print, the descriptor itself and a child all miss the stream."""
     program = (
-        "import os, subprocess, sys\n"
-        f"sys.path.insert(0, {str(AGENT.parent)!r})\n"
-        "import agent\n"
+        "import os, subprocess, sys, types\n"
+        f"sys.path.insert(0, {str(local_archive())!r})\n"
+        "from helpers.agents.remote import runner\n"
         "def noisy(call):\n"
         "    print('stray'); os.write(1, b'stray'); subprocess.run(['echo', 'stray'])\n"
         "    call.emit(0, {'quiet': True})\n"
-        "agent.OPS['noisy'] = noisy\n"
-        "sys.argv = ['agent.py', 'run', '--name', 'noisy']\n"
-        "agent.main()\n"
+        "sys.modules['noise'] = types.SimpleNamespace(op_noisy=noisy)\n"
+        "runner.OPS['noisy'] = 'noise'\n"
+        "runner.Runner('noisy', '').run()\n"
     )
     argv = [sys.executable, "-u", "-c", program]
     agent = Agent("noisy", lambda: ProcessTransport(argv), addresses=LOOPBACK)

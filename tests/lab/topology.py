@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from helpers.agents.archive import local_archive
 from helpers.agents.client import Agent, Loss
-from helpers.agents.transport import AGENT, ProcessTransport
+from helpers.agents.transport import ProcessTransport
 from helpers.model import DualAddresses, Protocol
 from helpers.probes import Outcome, Probe, run
 from helpers.waiting import eventually
@@ -136,7 +137,8 @@ def _reap() -> None:
 @contextmanager
 def _server(lab: Lab, host: str) -> Iterator[None]:
     port = str(PORT)
-    argv = lab.argv(host, str(AGENT), "serve", "--name", host, "--tcp", port, "--udp", port)
+    program = [str(local_archive()), "serve", "--name", host]
+    argv = lab.argv(host, *program, "--tcp", port, "--udp", port)
     process = subprocess.Popen(argv, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -160,7 +162,7 @@ def lab_running() -> Iterator[Lab]:
         for name in (*HOSTS, "router"):
             stack.enter_context(_server(lab, name))
         for host in HOSTS:
-            argv = lab.argv(host, "-u", str(AGENT), "run", "--name", host)
+            argv = lab.argv(host, "-u", str(local_archive()), "run", "--name", host)
             agent = Agent(
                 host,
                 lambda argv=argv: ProcessTransport(argv),  # type: ignore[misc]

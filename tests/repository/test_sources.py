@@ -12,7 +12,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("clusters", "helpers", "reports", "suites", "tests", "bench")
 LINES = 400
-LONG = {"helpers/agents/agent.py"}  # shipped as one file; imports nothing of ours
 
 # Which of our own modules a part may import, by prefix. ``tests`` and ``bench`` may import all.
 ALLOWED = {
@@ -41,10 +40,9 @@ FORBIDDEN = {
 }
 SLEEPERS = {
     "helpers/waiting.py",  # the one module that waits
-    "helpers/agents/agent.py",  # shipped alone into pods: paces probes
 }
-# Our own files that run where nothing of ours, and no library, is installed.
-STDLIB_ONLY = ("helpers/agents/agent.py",)
+# Our own package that runs where nothing else of ours, and no library, is installed.
+SHIPPED = "helpers/agents/remote/"  # it paces probes, so it sleeps as well
 
 
 def sources() -> list[Path]:
@@ -90,23 +88,26 @@ def test_import_direction(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", STDLIB_ONLY)
-def test_agent_imports_the_standard_library_only(name: str) -> None:
-    found = {module.partition(".")[0] for module, _ in imported(ROOT / name)}
-    assert found <= sys.stdlib_module_names | {"__future__"}, found - sys.stdlib_module_names
+@pytest.mark.parametrize("path", sorted((ROOT / SHIPPED).glob("*.py")), ids=ids)
+def test_agent_imports_itself_and_the_standard_library_only(path: Path) -> None:
+    itself = SHIPPED.rstrip("/").replace("/", ".")
+    wrong = [
+        f"{ids(path)}:{line}: {name} is not there where the agent runs"
+        for name, line in imported(path)
+        if not begins(name, (itself,)) and name.partition(".")[0] not in sys.stdlib_module_names
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 @SOURCES
 def test_module_fits_its_subject(path: Path) -> None:
-    if ids(path) in LONG:
-        return
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines < LINES, f"{ids(path)} has {lines} lines: split it by subject"
 
 
 @SOURCES
 def test_nobody_sleeps(path: Path) -> None:
-    if ids(path) in SLEEPERS:
+    if ids(path) in SLEEPERS or ids(path).startswith(SHIPPED):
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = [
