@@ -98,12 +98,16 @@ def readiness_refusal(kube: Kube, calico: CalicoNode, family: Family) -> str | N
 
 
 def bgp_addresses(nodes: Iterable[NodeView], family: Family) -> dict[str, IPAddress | None]:
-    """The address of each node that others peer with: Calico's own, else its InternalIP."""
-    return {
-        node.name: NodeNetwork.from_annotations(node.annotations).address(family)
-        or node.internal_ips.of(family)
-        for node in nodes
-    }
+    """The address of each node that others peer with; None: Calico has none.
+
+    Calico notes it on the nodes. Where no node has any such note (etcd datastore) the InternalIP
+    has to do.
+    """
+    views = list(nodes)
+    noted = {node.name: NodeNetwork.from_annotations(node.annotations) for node in views}
+    if any(network.interfaces for network in noted.values()):
+        return {name: network.address(family) for name, network in noted.items()}
+    return {node.name: node.internal_ips.of(family) for node in views}
 
 
 def mesh_enabled(bgp_configurations: Iterable[Mapping[str, Any]]) -> bool:
@@ -135,8 +139,15 @@ def session_findings(
     if len(addresses) < 2:
         raise Inconclusive("one node has nobody to peer with")
     daemon = DAEMON[family]
-    found = []
+    found = [
+        f"Calico has no {family.kubernetes} address for node {node}: {daemon} has no session to "
+        f"it and its {family.kubernetes} blocks are not routed; see CFG-012"
+        for node in sessions
+        if addresses.get(node) is None
+    ]
     for node, mine in sessions.items():
+        if addresses.get(node) is None:
+            continue  # told above, once: it cannot have sessions
         if mine is None:
             found.append(
                 f"{daemon} on {node} does not answer on its control socket: {family.kubernetes} "
@@ -158,14 +169,9 @@ def _mesh_findings(
     by_address = {session.neighbour: session for session in sessions}
     daemon, found = DAEMON[family], []
     for peer, address in addresses.items():
-        if peer == node:
+        if peer == node or address is None:
             continue
-        if address is None:
-            found.append(
-                f"Calico has no {family.kubernetes} address for node {peer}: {daemon} on {node} "
-                f"has no session to it and its {family.kubernetes} blocks are not routed"
-            )
-        elif address not in by_address:
+        if address not in by_address:
             found.append(
                 f"{daemon} on {node} has no session to {peer} ({address}), only to "
                 f"{listed(s.neighbour for s in by_address.values())}: confd has not written it; "

@@ -141,7 +141,8 @@ def _remote_block(
         # Through a tunnel the next hop is the owner's tunnel address, which is no node address.
         if hop.device == fabric and (device is not None or hop.via == owner):
             return None
-    expected = f"dev {device}" if device else f"via {owner} ({block.node}) dev {fabric}"
+    by = f"via {owner or 'its node address, which Calico does not know,'} ({block.node})"
+    expected = f"dev {device}" if device else f"{by} dev {fabric}"
     declared = "native routing" if device is None else "encapsulation"
     return (
         f"{node} reaches the {Family.of(block.cidr).kubernetes} block {block.cidr} of "

@@ -11,8 +11,9 @@ import pytest
 
 from helpers import bird
 from helpers.bird import Session
+from helpers.calico import ADDRESS_ANNOTATIONS
 from helpers.kube_errors import KubeError
-from helpers.model import FAMILIES, DualAddresses, Family, IPAddress
+from helpers.model import FAMILIES, Family, IPAddress
 from helpers.platforms import CalicoNode
 from helpers.verdicts import Inconclusive
 from helpers.views import NodeView
@@ -75,10 +76,30 @@ def test_rte_001_a_session_that_was_never_written(
 
 
 def test_rte_001_calico_has_no_address(recorded: Recorded, nodes: list[NodeView]) -> None:
-    """The node registers IPv6, Calico does not know it: its InternalIP is what is expected."""
-    bare = [replace(n, annotations={}, internal_ips=DualAddresses(())) for n in nodes]
-    (first, *_) = judged(sessions(recorded, IPV6), bird.bgp_addresses(bare, IPV6))
-    assert "Calico has no IPv6 address for node" in first
+    """The node registers an IPv6 InternalIP, Calico does not know it: told once, not per pair."""
+    key = ADDRESS_ANNOTATIONS[IPV6]
+    bare = [
+        replace(n, annotations={k: v for k, v in n.annotations.items() if k != key})
+        if n.name == "worker"
+        else n
+        for n in nodes
+    ]
+    mine = [s for s in sessions(recorded, IPV6) if str(s.neighbour) != "fd00:10:243::3"]
+    found = bird.session_findings(
+        IPV6,
+        {"control-plane": mine, "worker": []},
+        bird.bgp_addresses(bare, IPV6),
+        mesh=True,
+    )
+    assert found == [
+        "Calico has no IPv6 address for node worker: BIRD6 has no session to it and its IPv6 "
+        "blocks are not routed; see CFG-012"
+    ]
+
+
+def test_without_notes_of_calico_the_internal_ip_has_to_do(nodes: list[NodeView]) -> None:
+    bare = [replace(node, annotations={}) for node in nodes]
+    assert bird.bgp_addresses(bare, IPV6) == bird.bgp_addresses(nodes, IPV6)
 
 
 def test_rte_001_a_daemon_that_does_not_answer(addresses: dict[str, IPAddress | None]) -> None:
