@@ -17,7 +17,7 @@ from helpers.parallel import on_each
 from helpers.plan import Answered
 from helpers.pod_netns import ip
 from helpers.probes import Outcome, Probe
-from helpers.verdicts import Inconclusive
+from helpers.verdicts import Blocked, Inconclusive
 
 if TYPE_CHECKING:
     from helpers.agents.client import Agent
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from helpers.views import NodeView
 
 DATAGRAMS = 3
+# The requirements that pods reach the outside at all.
+REACH = {Family.IPV4: "EGR-001", Family.IPV6: "EGR-002"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +59,31 @@ def source_findings(
     for one in departures:
         pool = next((p for p in pools if one.address in p.cidr), None)
         allowed = frozenset(one.node_addresses) if translated else frozenset([one.address])
-        if one.seen and one.seen <= allowed:
-            continue
+        if one.seen <= allowed:
+            continue  # one that was not seen at all is judged by whether pods reach the outside
         promise = (
             f"an address of node {one.node} ({listed(one.node_addresses)})"
             if translated
             else f"the pod's own {one.address}"
         )
-        strange = sorted(one.seen - allowed, key=int) if one.seen else ["nothing"]
+        strange = listed(sorted(one.seen - allowed))
         found.append(
-            f"pod {one.pod} on {one.node}: the outside saw {listed(strange)} instead of {promise}; "
+            f"pod {one.pod} on {one.node}: the outside saw {strange} instead of {promise}; "
             + _cause(pool, translated)
         )
     return found
+
+
+def require_seen(departures: Iterable[Departure], family: Family) -> None:
+    """A pod that the outside never saw has no source to be judged.
+
+    Raises:
+        Blocked: by EGR-001 or EGR-002, which say that pods reach the outside.
+    """
+    silent = [f"{one.pod} on {one.node}" for one in departures if not one.seen]
+    if silent:
+        by = REACH[family]
+        raise Blocked(by, f"nothing from {listed(silent)} arrives outside", family)
 
 
 def _cause(pool: IPPool | None, translated: bool) -> str:

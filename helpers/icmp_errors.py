@@ -13,6 +13,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, IPerror6
 
 from helpers import packets, probes
 from helpers.agents.client import Agent
+from helpers.egress import REACH
 from helpers.gates import pod_address
 from helpers.model import Family, IPAddress, Protocol
 from helpers.packets import Frame, Nonce, dissect
@@ -125,8 +126,7 @@ def require_open_port(pods: Mapping[str, Agent], target: IPAddress, port: int) -
             raise Inconclusive(f"{agent.name}: {seen}")
         if not seen.reached:
             family = Family.of(target)
-            by = "EGR-001" if family is Family.IPV4 else "EGR-002"
-            raise Blocked(by, f"{agent.name}: {seen}", family)
+            raise Blocked(REACH[family], f"{agent.name}: {seen}", family)
 
 
 def port_unreachables(pods: Mapping[str, Agent], target: IPAddress) -> dict[str, Unreachable]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+import pytest
+
 from helpers.calico import IPPool
-from helpers.egress import Departure, inbound_findings, source_findings
+from helpers.egress import Departure, inbound_findings, require_seen, source_findings
 from helpers.matrix import Cell
 from helpers.model import Family, Protocol
 from helpers.off_cluster import masquerade_findings, preserved_findings, sources_seen
 from helpers.probes import Observation, Outcome, Probe
+from helpers.verdicts import Blocked
 
 POD4, NODE4 = ip_address("10.244.1.5"), ip_address("10.243.0.3")
 POD6, NODE6 = ip_address("fd00:10:244::5"), ip_address("fd00:10:243::3")
@@ -68,8 +71,12 @@ class TestDepartures:
         assert "the outside saw fd00:10:243::3" in found
 
     def test_a_pod_that_is_not_heard(self) -> None:
-        (found,) = source_findings([departure(POD4, NODE4)], [], translated=True)
-        assert "the outside saw nothing" in found
+        """Its source is not wrong: EGR-001 and EGR-002 say that it must be heard."""
+        silent = departure(POD6, NODE6)
+        assert source_findings([silent], [], translated=False) == []
+        with pytest.raises(Blocked, match="EGR-002"):
+            require_seen([departure(POD6, NODE6, POD6), silent], Family.IPV6)
+        require_seen([departure(POD6, NODE6, POD6)], Family.IPV6)
 
 
 def answer(
