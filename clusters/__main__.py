@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from clusters.errors import ClusterError
+from clusters.interrupts import terminate_like_interrupt
 
 OK: Final = 0
 REFUSED: Final = 2
@@ -21,8 +22,7 @@ NO_CLUSTER: Final = 4
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; errors become one message and an exit code."""
-    # A terminated creation must clean up like an interrupted one.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    terminate_like_interrupt()
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser(given)
     options = parser.parse_args(given)

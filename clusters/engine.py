@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,13 @@ class Engine:
     @property
     def private(self) -> bool:
         return self.namespace is not None
+
+    def to_json(self) -> dict[str, str | None]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Engine:
+        return cls(data["name"], data["socket"], data["namespace"])
 
     @property
     def docker(self) -> tuple[str, ...]:

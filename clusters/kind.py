@@ -131,6 +131,10 @@ class _Maker:
         return self.folder / "kubeconfig"
 
     @property
+    def _early(self) -> Path:
+        return self.folder / "kubeconfig.early"
+
+    @property
     def log(self) -> Path:
         return self.folder / LOG
 
@@ -156,6 +160,7 @@ class _Maker:
                 kube = Kube(self.kubeconfig)
                 self._wait_ready(kube)
             outside.sync_routes(there, kube)
+        self._early.unlink(missing_ok=True)
         return self._cluster(there)
 
     def _outside(self) -> Outside:
@@ -234,7 +239,6 @@ class _Maker:
 
     def _early_kubeconfig(self, stop: threading.Event) -> Path | None:
         """The administrator's kubeconfig, before kind itself writes one; None when told to stop."""
-        path = self.folder / "kubeconfig.early"
         asked = [str(self.images.kind), "get", "kubeconfig", "--name", self.name]
 
         def answered() -> str | None:
@@ -247,9 +251,9 @@ class _Maker:
                           every=1.0, what="kubeadm writes a kubeconfig")  # fmt: skip
         if not text:
             return None
-        path.touch(mode=0o600)
-        path.write_text(text)
-        return path
+        self._early.touch(mode=0o600)
+        self._early.write_text(text)
+        return self._early
 
     def _wait_ready(self, kube: Kube) -> None:
         try:
@@ -289,13 +293,11 @@ def _likely(text: str) -> str:
 
 
 def remove(name: str, docker: tuple[str, ...], progress: Progress = silent) -> None:
-    """Remove all that belongs to a cluster of this name, complete or not, if there is any.
+    """Remove all that Docker has of a cluster of this name, complete or not, if there is any.
 
     Raises:
         CommandFailedError: the engine does not answer, or refused.
     """
-    # First whoever may still be making it: the creation of a killed worker goes on without it.
-    processes.end_all(processes.with_variable(processes.CLUSTER_VARIABLE, name), grace=2.0)
     containers = _containers(docker, name)
     if containers:
         progress(f"removing {len(containers)} containers of {name}")

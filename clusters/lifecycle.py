@@ -12,6 +12,7 @@ from clusters.api import Cluster
 from clusters.commands import Progress
 from clusters.engine import Engine
 from clusters.errors import UnusableError
+from clusters.interrupts import uninterrupted
 from clusters.providers import KindProvider
 from clusters.records import Intent
 from clusters.registry import Run
@@ -38,24 +39,26 @@ def up(chosen: argparse.Namespace, progress: Progress) -> int:
     run = Run.begin(["python", "-m", "clusters", *sys.argv[1:]])
     try:
         registry.reap(progress)
-        prepare(spec, chosen.images, progress)
-        provider = KindProvider(engine.find_engine(), chosen.images)
+        provider = KindProvider(*prepare(spec, chosen.images, progress))
         run.obtain(spec, provider, progress, name=name)
         intent = next(i for i in records.all_intents() if i.name == name).keep()
     finally:
-        run.end(progress)
+        with uninterrupted(progress):
+            run.end(progress)
     for line in usage(intent):
         print(line)
     return 0
 
 
-def prepare(spec: ClusterSpec, source: ImageSource, progress: Progress) -> tuple[Engine, str]:
+def prepare(
+    spec: ClusterSpec, source: ImageSource, progress: Progress
+) -> tuple[Engine, ImageSource]:
     """Everything before the cluster: preflight, images, and this process where it is reached.
 
     Call it before threads or workers start.
 
     Returns:
-        the engine, and where images come from in a few words.
+        the engine, and where images come from.
 
     Raises:
         ClusterError: the machine lacks something, or images cannot be had.
@@ -68,7 +71,7 @@ def prepare(spec: ClusterSpec, source: ImageSource, progress: Progress) -> tuple
     sources.node_images(spec, home, chosen, progress)  # the network is still the machine's own
     engine.prepare(home)
     home.enter()
-    return home, "built here" if chosen is ImageSource.BUILD else "from registries"
+    return home, chosen
 
 
 def refresh(cluster: Cluster) -> None:

@@ -184,7 +184,7 @@ class Run:
             if intent.kept or (keep and _is_cluster(intent)):
                 kept.append(intent.keep())
             else:
-                _destroy(intent, progress)
+                _try_to_destroy(intent, progress)
         processes.end_all(_survivors(self.id), grace=2.0)
         with engine.transition_lock():
             shutil.rmtree(self.record.folder, ignore_errors=True)
@@ -266,8 +266,8 @@ def reap(progress: Progress = silent) -> list[str]:
         if intent.kept or intent.run in alive:
             continue
         processes.end_all(_survivors(intent.run), grace=2.0)
-        _destroy(intent, progress)
-        removed.append(f"cluster {intent.name}")
+        if _try_to_destroy(intent, progress):
+            removed.append(f"cluster {intent.name}")
     for run in all_runs():
         if not run.alive:
             processes.end_all(_survivors(run.id), grace=2.0)
@@ -288,7 +288,20 @@ def _destroy(intent: Intent, progress: Progress) -> None:
     intent.remove()
 
 
+def _try_to_destroy(intent: Intent, progress: Progress) -> bool:
+    """Destroy at the end of a run, where an error must not keep the rest from being removed."""
+    try:
+        _destroy(intent, progress)
+    except ClusterError as error:
+        progress(f"{intent.name} is left, `python -m clusters reap` tries again: {error}")
+        return False
+    return True
+
+
 def _remove_made(intent: Intent, progress: Progress) -> None:
+    # First whoever may still be making it: the creation of a killed worker goes on without it.
+    makers = processes.with_variable(processes.CLUSTER_VARIABLE, intent.name)
+    processes.end_all(makers, grace=2.0)
     removers[intent.provider](intent, progress)
 
 

@@ -13,6 +13,7 @@ from filelock import ReadWriteLock
 
 from clusters import calico, engine, existing, lifecycle, netns, options, records, registry
 from clusters.api import Cluster, ClusterProvider
+from clusters.engine import Engine
 from clusters.errors import ClusterError, UnusableError
 from clusters.existing import ExistingProvider
 from clusters.providers import KindProvider
@@ -137,7 +138,11 @@ class ClusterSession:
             self._enter_kept(self.wanted.reuse)
             return
         registry.reap(self.tell)
-        home, images = lifecycle.prepare(self.spec, self.wanted.images, self.tell)
+        home, source = lifecycle.prepare(self.spec, self.wanted.images, self.tell)
+        # Workers must not choose again: an engine that hiccups then would split the run in two.
+        choice = {"engine": home.to_json(), "images": source.value}
+        records.write_json(self._choice_file, choice)
+        images = "from registries" if source is ImageSource.REGISTRY else "built here"
         self._about = f"{home.name}, images {images}"
 
     def _enter_kept(self, name: str) -> None:
@@ -161,12 +166,17 @@ class ClusterSession:
         """Destroy or keep the run's cluster; leave no trace of the run."""
         if self._run is None:
             return
-        if self._lock is not None:
-            self._lock.close()
+        self.close()
         keep = self.wanted.keep is Keep.ALWAYS or (self.wanted.keep is Keep.ON_FAILURE and failed)
         for intent in self._run.end(self.tell, keep=keep):
             for line in lifecycle.usage(intent):
                 self.tell(line)
+
+    def close(self) -> None:
+        """End this process's part: a worker's, or the controller's before it cleans up."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def header(self) -> list[str]:
         """What the run is about, for pytest's header."""
@@ -196,12 +206,20 @@ class ClusterSession:
     def _obtain(self) -> Cluster:
         if self.wanted.reuse:
             return registry.reuse(self.wanted.reuse, self._shared)
-        provider: ClusterProvider
-        if self.wanted.existing:
-            provider = self._provider()
-        else:
-            provider = KindProvider(engine.find_engine(), self.wanted.images)
+        provider: ClusterProvider = (
+            self._provider() if self.wanted.existing else self._kind_provider()
+        )
         return self.run.obtain(self.spec, provider, self.tell, keep=self.wanted.keep)
+
+    def _kind_provider(self) -> KindProvider:
+        choice = records.read_json(self._choice_file)
+        if choice is None:
+            raise UnusableError(f"Run {self.run_id} is over: its controller has ended.")
+        return KindProvider(Engine.from_json(choice["engine"]), ImageSource(choice["images"]))
+
+    @property
+    def _choice_file(self) -> Path:
+        return self.run.record.folder / "choice.json"
 
     def _provider(self) -> ExistingProvider:
         path = existing.kubeconfig_path(self.wanted.kubeconfig)

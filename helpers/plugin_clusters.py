@@ -9,15 +9,13 @@ the controller at the end, however the run ends.
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from clusters.errors import ClusterError, UnusableError
+from clusters.interrupts import terminate_like_interrupt, uninterrupted
 from clusters.options import add_profile_options
 from clusters.registry import Keep
 from helpers.cluster_session import ClusterSession, Wanted
@@ -81,9 +79,9 @@ def pytest_configure(config: pytest.Config) -> None:
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         if WORKER_INPUT in worker_input:
-            config.stash[_session] = ClusterSession.join(
-                wanted, worker_input[WORKER_INPUT], _teller(config)
-            )
+            session = ClusterSession.join(wanted, worker_input[WORKER_INPUT], _teller(config))
+            config.add_cleanup(session.close)
+            config.stash[_session] = session
         return
     if not _needs_cluster(config):
         return
@@ -115,9 +113,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if clusters is None or hasattr(session.config, "workerinput"):
         return
     session.config.stash[_pytest_session] = session
-    if threading.current_thread() is threading.main_thread():
-        # A terminated run must clean up like an interrupted one.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    terminate_like_interrupt()
     session.config.add_cleanup(lambda: _end(session.config, clusters))
     try:
         clusters.prepare()
@@ -126,27 +122,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _end(config: pytest.Config, clusters: ClusterSession) -> None:
-    with _uninterrupted(clusters.tell):
+    with uninterrupted(clusters.tell):
         status = int(config.stash[_pytest_session].exitstatus)
         clusters.end(failed=status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED))
-
-
-@contextmanager
-def _uninterrupted(tell: Tell) -> Iterator[None]:
-    """An impatient second Ctrl-C must not leave half a cluster."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {
-        number: signal.signal(number, lambda *_: tell("cleaning up, one moment"))
-        for number in numbers
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @pytest.hookimpl(optionalhook=True)  # xdist may be switched off

@@ -20,6 +20,7 @@ from clusters.commands import Progress, run
 from clusters.engine import Engine
 from clusters.errors import ClusterError
 from clusters.records import Intent
+from clusters.sources import ImageSource
 from clusters.spec import ClusterSpec
 from helpers import cluster_session
 
@@ -93,8 +94,6 @@ def _container(home: Engine, name: str) -> None:
 
 def remove(intent: Intent, progress: Progress) -> None:
     tell(f"remove {intent.name}")
-    marked = processes.with_variable(processes.CLUSTER_VARIABLE, intent.name)
-    processes.end_all(marked, grace=1.0)
     if intent.engine["private"]:
         registry.removers["kind"](intent, progress)
     (ROOT / "made" / intent.name).unlink(missing_ok=True)
@@ -104,13 +103,13 @@ def home() -> Engine:
     return engine.private_engine() if "real" in mode() else Engine("a stand-in")
 
 
-def prepare(spec: ClusterSpec, source: object, progress: Progress) -> tuple[Engine, str]:
+def prepare(spec: ClusterSpec, source: object, progress: Progress) -> tuple[Engine, ImageSource]:
     tell("prepare")
     chosen = home()
     if "real" in mode():
         engine.prepare(chosen)
         chosen.enter()
-    return chosen, "none"
+    return chosen, ImageSource.BUILD
 
 
 def install() -> None:
