@@ -1,7 +1,7 @@
 """Stands in for kind: "makes" a cluster as files and a process, or as one real container.
 
 Imported into the project's pytest (controller and workers) and run as ``python -m clusters``.
-``DSC_TEST_MODE``: words that say how it behaves: slow, fail, die, real.
+``DSC_TEST_MODE``: words that say how it behaves: brief, slow, fail, die, real.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class StandIn:
             if "die" in mode():
                 os.kill(os.getpid(), signal.SIGKILL)
             child.wait()
+        if "brief" in mode():
+            run(["sleep", "3"])  # long enough that every worker asks meanwhile
         if "fail" in mode():
             (folder / "create.log").write_text("line of the log\n")
             raise ClusterError("the stand-in was told to fail")

@@ -18,7 +18,7 @@ FAILS = "\ndef test_fails(cluster):\n    assert False\n"
 
 
 def test_one_cluster_for_all_workers(project: Project) -> None:
-    code, output = project.pytest("-n4")
+    code, output = project.pytest("-n4", mode="brief")
     assert code == 0, output
     assert "6 passed" in output
     assert (project.count("create"), project.count("remove")) == (1, 1)
