@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from helpers import probes
 from helpers.agents.client import Agent
-from helpers.matrix import Cell, Matrix
+from helpers.matrix import Cell, Matrix, explain_matrix
 from helpers.model import Family, IPAddress, Protocol
 from helpers.probes import Observation, Outcome, Probe
 from helpers.verdicts import Inconclusive
@@ -137,19 +137,36 @@ def programmed(steps: Sequence[Step], what: str, within: float = PROGRAMMED_WITH
     """Wait until every cell of a plan is reached: kube-proxy needs a moment for a change.
 
     Raises:
-        NotSettled: they are not in time.
+        AssertionError: they are not in time; with the cells that were not reached last.
     """
-    eventually(
-        lambda: folded(carry_out(steps)),
-        all_reached,
-        within=within,
-        every=0.3,
-        describe=Matrix.summary,
-        what=what,
-    )
+    answered_in_time(steps, what, within, every=0.3)
+
+
+def answered_in_time(
+    steps: Sequence[Step], what: str, within: float, *, every: float = 0.5
+) -> None:
+    """Wait until every cell of a plan is reached.
+
+    Raises:
+        AssertionError: they are not in time; with the cells that were not reached last.
+    """
+    try:
+        eventually(
+            lambda: folded(carry_out(steps)),
+            all_reached,
+            within=within,
+            every=every,
+            describe=Matrix.summary,
+            what=what,
+        )
+    except NotSettled as late:
+        if isinstance(late.last, Matrix) and not all_reached(late.last):
+            differing = explain_matrix(late.last, expected(steps))
+            raise AssertionError("\n".join([str(late), *differing])) from late
+        raise
 
 
 def settle(steps: Sequence[Step], what: str) -> None:
     """Like ``programmed``, for a test that compares a whole matrix next and tells more by it."""
-    with contextlib.suppress(NotSettled):
+    with contextlib.suppress(AssertionError):
         programmed(steps, what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from helpers.agents.deploy import HOST_ROOT
@@ -18,10 +19,12 @@ from helpers.proxy_tables import (
     read_commands,
     table_findings,
 )
+from helpers.service_proxy_config import declared_modes
 from helpers.services import EndpointSlice
 from helpers.verdicts import Inconclusive
 
 if TYPE_CHECKING:
+    from clusters.spec import ClusterSpec
     from helpers.agents.client import Agent
     from helpers.agents.pool import AgentPool
     from helpers.facts import Facts
@@ -30,9 +33,14 @@ if TYPE_CHECKING:
 MODES = ("iptables", "nftables")
 
 
-def with_tables(facts: Facts) -> list[str]:
-    """Nodes whose kube-proxy answers that it runs in iptables or nftables mode."""
-    return [node.name for node in facts.nodes if facts.proxy_mode(node.name) in MODES]
+def with_tables(spec: ClusterSpec, facts: Facts) -> dict[str, str]:
+    """Mode by node, of the nodes whose kube-proxy was declared to keep tables.
+
+    Declared, not answered: a kube-proxy that hangs does not answer, and must not be left out.
+    """
+    declared = declared_modes(spec, facts.nodes)
+    modes = {n: facts.proxy_mode(n) if mode == "auto" else mode for n, mode in declared.items()}
+    return {node: mode for node, mode in modes.items() if mode in MODES}
 
 
 def read_table(agent: Agent, mode: str, family: Family) -> ProxyTable:
@@ -55,7 +63,7 @@ def read_table(agent: Agent, mode: str, family: Family) -> ProxyTable:
 
 
 def differences(
-    kube: Kube, facts: Facts, agents: AgentPool, nodes: list[str], family: Family
+    kube: Kube, facts: Facts, agents: AgentPool, modes: Mapping[str, str], family: Family
 ) -> dict[Finding, str]:
     """How the rules of the nodes differ from the API at this moment."""
     services = kube.objects("v1", "Service")
@@ -65,7 +73,7 @@ def differences(
     internal = {node.name: node.internal_ips.of(family) for node in facts.nodes}
 
     def of_node(name: str) -> dict[Finding, str]:
-        agent, mode = agents.nodes[name], facts.proxy_mode(name)
+        agent, mode = agents.nodes[name], modes[name]
         nftables = mode == "nftables"  # iptables mode decides by address type, not by a list
         rules = NodeRules(
             node=name,
@@ -78,4 +86,4 @@ def differences(
         )
         return table_findings(rules, promises, family)
 
-    return {key: text for found in on_each(nodes, of_node).values() for key, text in found.items()}
+    return {key: text for found in on_each(modes, of_node).values() for key, text in found.items()}

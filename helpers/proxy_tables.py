@@ -19,6 +19,7 @@ from typing import Any, Final
 from helpers.findings import listed
 from helpers.model import Family, IPAddress
 from helpers.services import EndpointSlice
+from helpers.waiting import NotSettled, eventually
 
 TABLE: Final = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 # Services that kube-proxy leaves to somebody else (pkg/proxy: ShouldSkipService, informer filter).
@@ -331,11 +332,14 @@ def _listening_findings(rules: NodeRules, family: Family) -> dict[Finding, str]:
     return found
 
 
-def lasting(observe: Callable[[], Mapping[Finding, str]]) -> Callable[[], Mapping[Finding, str]]:
-    """Observer of what was wrong at the first look and has been at every look since.
+def lasting(observe: Callable[[], Mapping[Finding, str]], *, within: float, what: str) -> list[str]:
+    """What is wrong now and is still wrong after ``within`` seconds, looked at all the while.
 
     Services come and go while this is read, so that the newest of them is always a finding; each
-    difference must vanish in its time.
+    difference has its time to vanish.
+
+    Raises:
+        NotSettled: the last one vanished too late.
     """
     pending: dict[Finding, str] | None = None
 
@@ -346,4 +350,15 @@ def lasting(observe: Callable[[], Mapping[Finding, str]]) -> Callable[[], Mappin
         pending = {key: now[key] for key in known}
         return pending
 
-    return look
+    try:
+        eventually(
+            look,
+            lambda found: not found,
+            within=within,
+            describe=lambda found: f"{len(found)} differences",
+            what=what,
+        )
+    except NotSettled:
+        if not pending:
+            raise
+    return list((pending or {}).values())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from helpers.agents.pool import AgentPool
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.kube import Kube
 from helpers.model import Family
 from helpers.naming import AGENT_NAMESPACE
@@ -14,12 +16,19 @@ from helpers.plan import PROGRAMMED_WITHIN
 from helpers.proxy_nodes import differences, with_tables
 from helpers.proxy_tables import lasting
 from helpers.services import AGENT_PODS
-from helpers.waiting import eventually
 from helpers.workloads import Workloads
+
+if TYPE_CHECKING:
+    from clusters.api import Cluster
 
 
 def test_prx_007_rules_equal_the_services(
-    family: Family, kube: Kube, facts: Facts, agents: AgentPool, workloads: Workloads
+    family: Family,
+    cluster: Cluster,
+    kube: Kube,
+    facts: Facts,
+    agents: AgentPool,
+    workloads: Workloads,
 ) -> None:
     """On every node the rules of kube-proxy are exactly the Services of the API.
 
@@ -31,16 +40,13 @@ def test_prx_007_rules_equal_the_services(
         nodePortAddresses says), and never on loopback.
     Source: KEP-3866; pkg/proxy/iptables and pkg/proxy/nftables.
     """
-    nodes = with_tables(facts)
+    nodes = with_tables(cluster.spec, facts)
     if not nodes:
-        modes = ", ".join(sorted(set(facts.proxy_modes.values())))
-        pytest.skip(f"no node runs kube-proxy in iptables or nftables mode (they run {modes})")
+        pytest.skip("no node is declared to run kube-proxy in iptables or nftables mode")
     workloads.service(selector=AGENT_PODS, namespace=AGENT_NAMESPACE, type="NodePort")
-    what = f"rules of {', '.join(nodes)} equal the Services of the API ({family})"
-    eventually(
-        lasting(lambda: differences(kube, facts, agents, nodes, family)),
-        lambda found: not found,
+    differing = lasting(
+        lambda: differences(kube, facts, agents, nodes, family),
         within=PROGRAMMED_WITHIN,
-        describe=lambda found: told(list(found.values())) if found else "equal",
-        what=what,
+        what=f"rules of {', '.join(nodes)} equal the Services of the API",
     )
+    demand_none(differing)

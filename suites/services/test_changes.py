@@ -16,6 +16,7 @@ from helpers.plan import (
     PROGRAMMED_WITHIN,
     Kind,
     all_reached,
+    answered_in_time,
     carry_out,
     expected,
     folded,
@@ -32,7 +33,7 @@ from helpers.service_changes import (
     set_policy,
 )
 from helpers.services import AGENT_PODS, PREFER, REQUIRE, SINGLE, backends, clients_inside
-from helpers.waiting import consistently, eventually
+from helpers.waiting import consistently
 from helpers.workloads import Workloads, tcp_port
 
 if TYPE_CHECKING:
@@ -147,13 +148,7 @@ def test_svc_014_a_removed_backend_gets_nothing_new(
         *continued(clients, flows, staying.name),
     ]
     what = f"no client is served by {leaving.name} on {leaving.node}, which left the Service"
-    eventually(
-        lambda: folded(carry_out(steps)),
-        all_reached,
-        within=PROGRAMMED_WITHIN,
-        describe=Matrix.summary,
-        what=what,
-    )
+    answered_in_time(steps, what, PROGRAMMED_WITHIN)
     consistently(
         lambda: folded(carry_out(steps)),
         all_reached,

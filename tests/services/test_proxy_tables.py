@@ -258,8 +258,15 @@ def test_iptables_node_port_on_the_ipv6_loopback() -> None:
 
 
 def test_only_what_lasts_is_a_finding() -> None:
-    looks = iter([{"a": "1", "b": "1"}, {"a": "2", "c": "2"}, {"c": "3"}])
-    look = lasting(lambda: next(looks))  # type: ignore[arg-type]
-    assert look() == {"a": "1", "b": "1"}
-    assert look() == {"a": "2"}  # b went in time, c came later
-    assert look() == {}
+    looks: list[dict[Any, str]] = [{"a": "1", "b": "1"}, {"a": "2", "c": "2"}]
+
+    def observe() -> dict[Any, str]:
+        return looks.pop(0) if len(looks) > 1 else looks[0]
+
+    # b went in time and c came later; a is still there at the end.
+    assert lasting(observe, within=0.01, what="equal") == ["2"]
+
+
+def test_what_vanishes_in_time_is_no_finding() -> None:
+    looks: list[dict[Any, str]] = [{"a": "1"}, {"b": "new"}]
+    assert lasting(lambda: looks.pop(0), within=1.0, what="equal") == []
