@@ -16,7 +16,7 @@ from helpers.agents.client import Agent
 from helpers.matrix import Cell, Matrix, explain_matrix
 from helpers.model import Family, IPAddress, Protocol
 from helpers.probes import Observation, Outcome, Probe
-from helpers.verdicts import Inconclusive
+from helpers.verdicts import Blocked, Inconclusive
 from helpers.waiting import NotSettled, eventually
 
 PROGRAMMED_WITHIN = 10.0  # seconds that kube-proxy has for a change (kubernetes e2e: Service tests)
@@ -131,6 +131,21 @@ def none_reached(matrix: Matrix) -> bool:
         note = matrix.notes.get(silent[0], "")
         raise Inconclusive(f"{len(silent)} probes did not run, e.g. {silent[0]}: {note}")
     return all(outcome is not Outcome.REACHED for outcome in matrix.values())
+
+
+def require_reached(answered: Iterable[Answered], by: str) -> None:
+    """What was not reached cannot be judged further.
+
+    Raises:
+        Blocked: ``by`` the requirement that says that it must be reached.
+        Inconclusive: all that was not reached are probes that did not run.
+    """
+    matrix = folded(answered)
+    if all_reached(matrix):
+        return
+    none_reached(matrix.only(lambda cell: matrix[cell] is not Outcome.REACHED))
+    family = next(iter(matrix)).family
+    raise Blocked(by, "\n".join(explain_matrix(matrix, Matrix.expecting(matrix))), family)
 
 
 def programmed(steps: Sequence[Step], what: str, within: float = PROGRAMMED_WITHIN) -> None:

@@ -10,11 +10,10 @@ from helpers.egress import own_addresses
 from helpers.facts import Facts
 from helpers.findings import demand_none
 from helpers.gates import pod_address, require_node_pairs
-from helpers.matrix import decide
 from helpers.model import Family, Protocol
 from helpers.naming import AGENT_NAMESPACE
 from helpers.off_cluster import host_route, masquerade_findings, preserved_findings, sources_seen
-from helpers.plan import Kind, carry_out, expected, folded, plan, settle
+from helpers.plan import Kind, carry_out, plan, require_reached, settle
 from helpers.services import AGENT_PODS, backends
 from helpers.workloads import Workloads
 
@@ -50,7 +49,7 @@ def test_prx_005_strangers_are_masqueraded_and_pods_are_not(
     from_pods = plan(pods, {"clusterIP": target}, KINDS, attempts=attempts)
     settle(plan(pods, {"clusterIP": target}, KINDS, timeout=1.0), "pods reach the clusterIP")
     answered = carry_out(from_pods)
-    decide(folded(answered), expected(from_pods))
+    require_reached(answered, by="SVC-007")
     findings = preserved_findings(answered, own, facts.declared_pod_cidrs)
 
     client = outside.addresses.require(family)

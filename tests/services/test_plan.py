@@ -11,9 +11,9 @@ import pytest
 from helpers import probes
 from helpers.matrix import Cell
 from helpers.model import Family, Protocol
-from helpers.plan import Kind, carry_out, expected, folded, none_reached, plan
+from helpers.plan import Kind, carry_out, expected, folded, none_reached, plan, require_reached
 from helpers.probes import Observation, Outcome, Probe
-from helpers.verdicts import Inconclusive
+from helpers.verdicts import Blocked, Inconclusive
 
 CELL = Cell("pod", "clusterIP", Family.IPV6, "udp")
 PROBE = Probe(Protocol.UDP, ip_address("fd00::1"), 80)
@@ -47,6 +47,14 @@ def test_silence_needs_probes_that_ran() -> None:
     assert not none_reached(folded(seen(Outcome.REACHED)))
     with pytest.raises(Inconclusive):
         none_reached(folded(seen(Outcome.INCONCLUSIVE)))
+
+
+def test_what_is_not_reached_blocks() -> None:
+    require_reached(seen(Outcome.REACHED), by="SVC-007")
+    with pytest.raises(Blocked, match="SVC-007"):
+        require_reached(seen(Outcome.REACHED, Outcome.TIMEOUT), by="SVC-007")
+    with pytest.raises(Inconclusive):
+        require_reached(seen(Outcome.INCONCLUSIVE), by="SVC-007")
 
 
 def test_every_source_target_and_kind(monkeypatch: pytest.MonkeyPatch) -> None:
