@@ -20,6 +20,8 @@ GROUP_LABEL = f"{PRODUCT}/group"
 PROXY_LABEL = f"{PRODUCT}/proxy-mode"
 KERNEL_LABEL = f"{PRODUCT}/kernel"
 
+API_CALL_WITHIN = "4m0s"  # kubeadm's limit for one call to the API server, a Go duration
+
 # Where containerd's configuration has the option, by version of that file. kind applies a patch
 # only to a file of the same version, so both can be given.
 _OOM_TABLES = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
@@ -143,6 +145,10 @@ def _patches(spec: ClusterSpec, *, cgroup_v1: bool) -> list[dict[str, Any]]:
         cluster["apiServer"] = {"extraArgs": apiserver}
     cluster["controllerManager"] = {"extraArgs": eras.controller_manager_args(spec)}
     patches = [cluster]
+    if spec.kubernetes.at_least(1, 36):  # kind writes v1beta4 from here on, which has the field
+        # kubeadm's own minute is not enough for a machine that is busy with something else.
+        waits = {"timeouts": {"kubernetesAPICall": API_CALL_WITHIN}}
+        patches += [{"kind": kind, **waits} for kind in ("InitConfiguration", "JoinConfiguration")]
     proxy = eras.kube_proxy_config(spec)
     if proxy:
         patches.append({"kind": "KubeProxyConfiguration", **proxy})

@@ -6,7 +6,7 @@ import pytest
 
 from helpers import address_ranges
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.kube import Kube
 from helpers.model import Family
 from helpers.verdicts import Inconclusive
@@ -44,7 +44,7 @@ def test_cfg_003_one_cluster_cidr_with_room_for_all_nodes(
         mask=address_ranges.node_mask(controller_flags, family),
         nodes=len(facts.nodes),
     )
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_004_one_service_range_the_same_everywhere(
@@ -64,7 +64,7 @@ def test_cfg_004_one_service_range_the_same_everywhere(
     found = address_ranges.service_range_findings(
         family, ranges, refusal=address_ranges.service_refusal(kube, family)
     )
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_006_every_node_has_a_pod_cidr_of_its_own(
@@ -79,4 +79,4 @@ def test_cfg_006_every_node_has_a_pod_cidr_of_its_own(
     """
     cidrs = facts.cidrs(CONTROLLER, "cluster-cidr")
     found = address_ranges.pod_cidr_findings(facts.nodes, family, cidrs)
-    assert not found, told(found)
+    demand_none(found)

@@ -7,7 +7,7 @@ import pytest
 from helpers import calico_config, netstate, node_config
 from helpers.agents.pool import AgentPool
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.kube import Kube
 from helpers.model import Family
 from helpers.platforms import CalicoNode
@@ -37,7 +37,7 @@ def test_cfg_011_cni_asks_for_the_family(facts: Facts, family: Family) -> None:
         for node in facts.nodes
         for line in calico_config.cni_findings(node.name, family, facts.cni(node.name))
     ]
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_012_calico_knows_every_node_by_a_live_address(
@@ -61,7 +61,7 @@ def test_cfg_012_calico_knows_every_node_by_a_live_address(
             node, family, calico_nodes[node.name].env, states[node.name]
         )
     ]
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_013_felix_programs_ipv6_on_every_node(
@@ -81,4 +81,4 @@ def test_cfg_013_felix_programs_ipv6_on_every_node(
         for node, calico in calico_nodes.items()
         for line in calico_config.felix_ipv6_findings(calico, facts.felix, filters[node])
     ]
-    assert not found, told(found)
+    demand_none(found)

@@ -6,7 +6,7 @@ from clusters.api import Cluster
 from helpers import netstate, service_proxy_config
 from helpers.agents.pool import AgentPool
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.model import Family
 from helpers.parallel import on_each
 
@@ -28,7 +28,7 @@ def test_cfg_007_kube_proxy_runs_in_the_declared_mode(
     states, filters = netstate.of_nodes(agents), netstate.netfilter_of_nodes(agents)
     for node, mode in facts.proxy_modes.items():
         found += service_proxy_config.kernel_findings(node, mode, states[node], filters[node])
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_008_kube_proxy_knows_the_pods_of_the_family(
@@ -57,4 +57,4 @@ def test_cfg_008_kube_proxy_knows_the_pods_of_the_family(
             [cluster_cidr] if cluster_cidr else [],
         )
     ]
-    assert not found, told(found)
+    demand_none(found)

@@ -8,7 +8,7 @@ from helpers import gates, netstate, node_config
 from helpers.agents.pool import AgentPool
 from helpers.evidence import Evidence
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.matrix import Cell, Matrix, decide
 from helpers.model import Family, Protocol
 from helpers.parallel import on_each
@@ -26,7 +26,7 @@ def test_cfg_005_every_node_has_one_internal_ip(facts: Facts, family: Family) ->
         pytest.skip(f"kubelet of Kubernetes 1.{facts.minor} registers one address (--node-ip)")
     order = tuple(Family.of(cidr) for cidr in facts.service_cidrs)
     found = node_config.internal_ip_findings(facts.nodes, family, order)
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_009_nodes_reach_each_other_without_a_tunnel(
@@ -60,7 +60,7 @@ def test_cfg_009_nodes_reach_each_other_without_a_tunnel(
     )
     decide(observed, expected)
     found = node_config.tunnel_findings(netstate.of_nodes(agents), known)
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_010_every_node_forwards_the_family(
@@ -91,4 +91,4 @@ def test_cfg_010_every_node_forwards_the_family(
         for node, fabric in fabrics.items()
         for line in node_config.forwarding_findings(node, family, states[node], seen[node], fabric)
     ]
-    assert not found, told(found)
+    demand_none(found)

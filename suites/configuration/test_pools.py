@@ -7,7 +7,7 @@ import pytest
 from clusters.api import Cluster
 from helpers import address_ranges, calico_config, platforms
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.kube import Kube
 from helpers.model import Family
 from helpers.verdicts import Blocked
@@ -33,7 +33,7 @@ def test_cfg_014_every_node_has_a_pool(without_a_pool: list[str], family: Family
         for each namespace one of those (namespaceSelector, Calico 3.31 and later)
     Source: Calico libcalico-go/lib/ipam (determinePools)
     """
-    assert not without_a_pool, told(without_a_pool)
+    demand_none(without_a_pool)
 
 
 def test_cfg_015_pools_are_the_cluster_cidr(
@@ -49,7 +49,7 @@ def test_cfg_015_pools_are_the_cluster_cidr(
         raise Blocked("CFG-014", without_a_pool[0], family)
     pools = calico_config.workload_pools(facts.pools, family)
     found = address_ranges.pool_cover_findings(pools, family, facts.cluster_cidr(family))
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_016_pools_do_not_encapsulate(
@@ -66,7 +66,7 @@ def test_cfg_016_pools_do_not_encapsulate(
     if declared.value != "none":
         pytest.skip(f"the profile declares encapsulation of {family}: {declared.value}")
     found = calico_config.encapsulation_findings(facts.pools, family)
-    assert not found, told(found)
+    demand_none(found)
     if family is Family.IPV6:  # IPIP exists for IPv4, where the API must accept it
         accepted = calico_config.ipip_on_ipv6_is_refused(kube) is False
         assert not accepted, "Calico's API accepts an IPv6 IPPool with ipipMode Always"

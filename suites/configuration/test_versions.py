@@ -5,7 +5,7 @@ from __future__ import annotations
 from helpers import calico_config, netstate, platforms
 from helpers.agents.pool import AgentPool
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.kube import Kube
 
 
@@ -19,7 +19,7 @@ def test_cfg_001_api_server_has_dual_stack(kube: Kube) -> None:
     """
     service = kube.get("v1", "Service", "kubernetes", "default")
     found = platforms.api_findings(kube.version(), service)
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_002_dual_stack_gate_fits_the_release(facts: Facts) -> None:
@@ -32,7 +32,7 @@ def test_cfg_002_dual_stack_gate_fits_the_release(facts: Facts) -> None:
     Source: KEP-563; kubernetes#109435, kubernetes#106648
     """
     found = platforms.gate_findings(facts.minor, platforms.named_gates(facts))
-    assert not found, told(found)
+    demand_none(found)
 
 
 def test_cfg_018_platform_combination_is_supported(
@@ -53,4 +53,4 @@ def test_cfg_018_platform_combination_is_supported(
         netstate.netfilter_of_nodes(agents),
     )
     found = platforms.combination_findings(platform)
-    assert not found, told(found)
+    demand_none(found)

@@ -7,7 +7,7 @@ import pytest
 from helpers import bird, calico_config
 from helpers.agents.pool import AgentPool
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none
 from helpers.kube import Kube
 from helpers.model import Family
 from helpers.parallel import on_each
@@ -36,4 +36,4 @@ def test_rte_001_bird_has_a_session_for_every_pair_of_nodes(
     pods = calico_config.calico_nodes(kube)
     refusals = on_each(pods, lambda node: bird.readiness_refusal(kube, pods[node], family))
     found += [refusal for refusal in refusals.values() if refusal]
-    assert not found, told(found)
+    demand_none(found)

@@ -11,7 +11,7 @@ from helpers.calico import BlockAffinity
 from helpers.departure import departure, departure_findings
 from helpers.evidence import Evidence
 from helpers.facts import Facts
-from helpers.findings import told
+from helpers.findings import demand_none, told
 from helpers.kube import Kube
 from helpers.model import Family
 from helpers.verdicts import Blocked
@@ -99,4 +99,4 @@ def test_rte_003_host_route_goes_with_its_pod(
     """
     node = next((n.name for n in facts.nodes if not n.control_plane), facts.nodes[0].name)
     found = departure_findings(departure(cluster.state, workloads, agents, node, family))
-    assert not found, told(found)
+    demand_none(found)

@@ -13,6 +13,7 @@ from clusters.render_kind import kind_config, kind_refusal, kind_yaml, node_name
 from clusters.spec import ClusterSpec, Version, load_profile
 
 IMAGE = "dsc/node:test"
+PATIENCE = {"timeouts": {"kubernetesAPICall": "4m0s"}}
 PODS = "10.244.0.0/16,fd00:10:244::/56"
 SERVICES = "10.96.0.0/16,fd00:10:96::/112"
 
@@ -54,8 +55,19 @@ def test_native_profile_as_kind_reads_it(kernel_without_ipvs: KernelFacts) -> No
             "controllerManager": {
                 "extraArgs": {"node-cidr-mask-size-ipv4": "24", "node-cidr-mask-size-ipv6": "64"}
             },
-        }
+        },
+        **{kind: {"kind": kind, **PATIENCE} for kind in ("InitConfiguration", "JoinConfiguration")},
     }
+
+
+@pytest.mark.parametrize(("version", "patient"), [("1.35.4", False), ("1.36.0", True)])
+def test_kubeadm_waits_longer_only_where_its_configuration_can_say_so(
+    version: str, patient: bool
+) -> None:
+    """kind writes v1beta4, which has timeouts, from Kubernetes 1.36 on."""
+    kinds = patches(kind_config(spec_of(version), IMAGE))
+    assert ("JoinConfiguration" in kinds) is patient
+    assert ("InitConfiguration" in kinds) is patient
 
 
 def test_ipv6_primary_puts_ipv6_first_in_every_pair(kernel_with_ipvs: KernelFacts) -> None:
