@@ -1,9 +1,9 @@
 """The life of new pods: one on every node, from its first packet to the release of its addresses.
 
 Pods that already run prove nothing about the next one: most faults of the CNI leave them alone.
-One life per node is observed once per run, and several requirements judge it. Beside them one
-pod is made that cannot get an IPv6 address, so that the addresses of a failed creation are
-followed too.
+The birth of one pod per node is observed once per run, and several requirements judge it. Beside
+them one pod is made that cannot get an IPv6 address, so that the addresses of a failed creation
+are followed too. Their end is observed by the requirement that judges it.
 """
 
 from __future__ import annotations
@@ -68,36 +68,53 @@ class Newborn:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
-    """An allocation of a deleted pod; ``after`` is seconds from deletion, None: still allocated."""
+class Allocated:
+    """An address that IPAM holds for a pod."""
 
     pod: str
     node: str
     address: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An allocation of a deleted pod; ``after`` is seconds from deletion, None: still allocated."""
+
+    allocation: Allocated
     after: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class Birth:
     """What was seen of all of them.
 
     Attributes:
-        failed_creation: the event of the pod that could not be created, None: there was none.
+        held: what IPAM held for them while they ran.
+        failed_pod: the pod that cannot be created, and the node that it was to run on.
+        failed_event: what was said of it, None: it did not fail.
     """
 
     born: tuple[Newborn, ...]
-    releases: tuple[Release, ...]
-    failed_creation: str | None
+    held: tuple[Allocated, ...]
+    failed_pod: tuple[str, str]
+    failed_event: str | None
+
+    @property
+    def pods(self) -> dict[str, str]:
+        """Every pod that was made, and its node."""
+        return {
+            **{baby.pod: baby.node for baby in self.born},
+            self.failed_pod[0]: self.failed_pod[1],
+        }
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Life:
+    def from_json(cls, raw: Mapping[str, Any]) -> Birth:
+        pod, node = raw["failed_pod"]
         return cls(
             born=tuple(_newborn(item) for item in raw["born"]),
-            releases=tuple(
-                Release(r["pod"], r["node"], ip_address(r["address"]), r["after"])
-                for r in raw["releases"]
-            ),
-            failed_creation=raw["failed_creation"],
+            held=tuple(Allocated(p, n, ip_address(a)) for p, n, a in raw["held"]),
+            failed_pod=(pod, node),
+            failed_event=raw["failed_event"],
         )
 
 
@@ -113,10 +130,10 @@ def _newborn(item: Mapping[str, Any]) -> Newborn:
 # -- judgements -----------------------------------------------------------------------------------
 
 
-def birth_findings(life: Life, family: Family) -> list[str]:
+def birth_findings(birth: Birth, family: Family) -> list[str]:
     """PODIP-002: each new pod has exactly one address of the family."""
     found = []
-    for baby in life.born:
+    for baby in birth.born:
         count = len(baby.of(family))
         if count == 1:
             continue
@@ -137,10 +154,10 @@ def birth_findings(life: Life, family: Family) -> list[str]:
     return found
 
 
-def contact_findings(life: Life, family: Family) -> list[str]:
+def contact_findings(birth: Birth, family: Family) -> list[str]:
     """PODIP-007: the family works within a second of a container's start."""
     found = []
-    for baby in life.born:
+    for baby in birth.born:
         contact = baby.contacts.get(family)
         where = f"new pod {baby.pod} on {baby.node}"
         if contact is None:
@@ -161,30 +178,33 @@ def contact_findings(life: Life, family: Family) -> list[str]:
     return found
 
 
-def release_findings(life: Life, family: Family) -> list[str]:
+def release_findings(releases: Iterable[Release]) -> list[str]:
     """PODIP-011: a deleted pod's address is free again in time, a failed creation's too."""
-    return [
-        f"{release.address} of deleted pod {release.pod} on {release.node} "
-        + (
+    found = []
+    for release in releases:
+        if release.after is not None and release.after <= RELEASED_WITHIN:
+            continue
+        was = release.allocation
+        when = (
             f"is still allocated after {RELEASED_WITHIN:.0f} s"
             if release.after is None
             else f"was released after {release.after:.1f} s, allowed are {RELEASED_WITHIN:.0f} s"
         )
-        + f": CNI DEL does not release on {release.node} (see calico-ipam's messages in the "
-        "container runtime's log); `calicoctl ipam release --ip` frees the address"
-        for release in life.releases
-        if Family.of(release.address) is family
-        and (release.after is None or release.after > RELEASED_WITHIN)
-    ]
+        found.append(
+            f"{was.address} of deleted pod {was.pod} on {was.node} {when}: CNI DEL does not "
+            f"release on {was.node} (see calico-ipam's messages in the container runtime's log); "
+            "`calicoctl ipam release --ip` frees the address"
+        )
+    return found
 
 
-def require_birth(life: Life, family: Family) -> None:
+def require_birth(birth: Birth, family: Family) -> None:
     """Gate G1 for what is judged of new pods.
 
     Raises:
         Blocked: by PODIP-002, when a new pod has no address of the family.
     """
-    without = [baby.node for baby in life.born if not baby.of(family)]
+    without = [baby.node for baby in birth.born if not baby.of(family)]
     if without:
         raise Blocked("PODIP-002", f"new pods on {listed(without)} get no {family} address", family)
 
@@ -196,25 +216,28 @@ def _counts(errors: Mapping[str, int]) -> str:
 # -- observation ----------------------------------------------------------------------------------
 
 
-def life(state: Path, workloads: Workloads, agents: AgentPool) -> Life:
-    """The lives of this run's new pods, observed by whichever test asks first."""
-    return Life.from_json(once(state, "new-pods", lambda: observe(workloads, agents)))
+def birth(state: Path, workloads: Workloads, agents: AgentPool) -> Birth:
+    """The birth of this run's new pods, observed by whichever test asks first."""
+    return Birth.from_json(once(state, "new-pods", lambda: observe(workloads, agents)))
 
 
 def observe(workloads: Workloads, agents: AgentPool) -> dict[str, Any]:
-    """Make a pod on every node and one that must fail, watch them come and go."""
-    pods = {
+    """Make a pod on every node and one that must fail, and watch them come."""
+    names = {
         workloads.create_pod(node, mutate=_with_first_contact(contact_targets(agents, node))): node
         for node in agents.nodes
     }
     failing_node = list(agents.nodes)[-1]
     failing = workloads.create_pod(failing_node, annotations=IMPOSSIBLE)
-    born = _births(workloads, pods)
-    event = _failed_creation(workloads, failing)
-    labels = {f"{workloads.namespace}/{name}": node for name, node in pods.items()}
-    labels[f"{workloads.namespace}/{failing}"] = failing_node
-    releases = _releases(workloads, labels)
-    return {"born": born, "releases": releases, "failed_creation": event}
+    born = _births(workloads, names)
+    labels = {f"{workloads.namespace}/{name}": node for name, node in names.items()}
+    held = allocated(workloads.kube, labels)
+    return {
+        "born": born,
+        "held": [(a.pod, a.node, str(a.address)) for a in held],
+        "failed_pod": (f"{workloads.namespace}/{failing}", failing_node),
+        "failed_event": _failed_creation(workloads, failing),
+    }
 
 
 def contact_targets(agents: AgentPool, node: str) -> dict[Family, list[tuple[str, int]]]:
@@ -304,48 +327,51 @@ def _failed_creation(workloads: Workloads, name: str) -> str | None:
     return None
 
 
-def _releases(workloads: Workloads, pods: Mapping[str, str]) -> list[dict[str, Any]]:
-    held = allocated(workloads.kube, pods)
-    for label in pods:
-        workloads.delete_pod(label.partition("/")[2])
+def releases(kube: Kube, birth: Birth, family: Family) -> list[Release]:
+    """Delete the pods, as far as that has not happened, and watch IPAM let go of a family."""
+    held = {a for a in birth.held if Family.of(a.address) is family}
+    for label in birth.pods:
+        namespace, _, name = label.partition("/")
+        kube.delete("v1", "Pod", name, namespace)
     began = time.monotonic()
-    freed: dict[tuple[str, str], float] = {}
+    freed: dict[Allocated, float] = {}
 
-    def look() -> set[tuple[str, str]]:
-        left = allocated(workloads.kube, pods)
-        for entry in held - left:
-            freed.setdefault(entry, round(time.monotonic() - began, 2))
-        for entry in left:
-            freed.pop(entry, None)
+    def look() -> list[Allocated]:
+        left = [a for a in allocated(kube, birth.pods) if Family.of(a.address) is family]
         held.update(left)  # the pod that fails is tried again until it is gone
+        for each in held:
+            if each in left:
+                freed.pop(each, None)
+            else:
+                freed.setdefault(each, round(time.monotonic() - began, 2))
         return left
 
     with contextlib.suppress(NotSettled):  # the judgement says which are left
         eventually(
             look,
-            lambda left: not left,
+            _nothing,
             within=RELEASED_WITHIN,
             every=0.5,
             in_a_row=2,
             what="release of addresses",
-            describe=lambda left: listed(f"{address} of {pod}" for pod, address in sorted(left)),
+            describe=lambda left: listed(f"{a.address} of {a.pod}" for a in left),
         )
-    return [
-        {"pod": pod, "node": pods[pod], "address": address, "after": freed.get((pod, address))}
-        for pod, address in sorted(held)
-    ]
+    return [Release(each, freed.get(each)) for each in sorted(held, key=lambda a: a.address)]
 
 
-def allocated(kube: Kube, pods: Iterable[str]) -> set[tuple[str, str]]:
-    """``(pod, address)`` of every allocation that Calico's IPAM has for some pods, now."""
-    wanted = set(pods)
+def _nothing(left: list[Allocated]) -> bool:
+    return not left
+
+
+def allocated(kube: Kube, pods: Mapping[str, str]) -> list[Allocated]:
+    """What Calico's IPAM holds for some pods (``namespace/name`` -> node), now."""
     blocks = [Block.from_api(item) for item in kube.calico("IPAMBlock")]
-    return {
-        (allocation.pod, str(allocation.address))
+    return [
+        Allocated(each.pod, pods[each.pod], each.address)
         for block in blocks
-        for allocation in block.allocations
-        if allocation.pod in wanted
-    }
+        for each in block.allocations
+        if each.pod is not None and each.pod in pods
+    ]
 
 
 def _pods(workloads: Workloads) -> list[Object]:

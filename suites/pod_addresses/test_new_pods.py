@@ -6,6 +6,7 @@ from clusters.api import Cluster
 from helpers import newborn
 from helpers.agents.pool import AgentPool
 from helpers.findings import demand_none
+from helpers.kube import Kube
 from helpers.model import Family
 from helpers.verdicts import Inconclusive
 from helpers.workloads import Workloads
@@ -20,9 +21,9 @@ def test_podip_002_new_pods_get_one_address_of_each_family(
     Then: its podIPs hold exactly one address of the family
     Source: Kubernetes e2e dual_stack.go "add ipv6 and ipv4 ip to pod ips"
     """
-    found = newborn.birth_findings(newborn.life(cluster.state, workloads, agents), family)
+    birth = newborn.birth(cluster.state, workloads, agents)
 
-    demand_none(found)
+    demand_none(newborn.birth_findings(birth, family))
 
 
 def test_podip_007_new_pods_reach_something_within_a_second(
@@ -34,32 +35,30 @@ def test_podip_007_new_pods_reach_something_within_a_second(
     Then: one of them answers within 1 s of the program's start
     Source: Calico cni-plugin dataplane_linux.go (duplicate address detection is off)
     """
-    life = newborn.life(cluster.state, workloads, agents)
-    newborn.require_birth(life, family)
+    birth = newborn.birth(cluster.state, workloads, agents)
+    newborn.require_birth(birth, family)
 
-    found = newborn.contact_findings(life, family)
-
-    demand_none(found)
+    demand_none(newborn.contact_findings(birth, family))
 
 
 def test_podip_011_addresses_of_deleted_pods_are_released(
-    cluster: Cluster, agents: AgentPool, workloads: Workloads, family: Family
+    cluster: Cluster, kube: Kube, agents: AgentPool, workloads: Workloads, family: Family
 ) -> None:
     """Deleting a pod gives its address back at once, also when its creation had failed.
 
-    Given: new pods on each node and one that cannot be created (its IPv6 pool does not exist),
-        all deleted
-    Then: within 30 s IPAM holds no allocation of theirs
+    Given: new pods on each node and one that cannot be created (its IPv6 pool does not exist)
+    Then: within 30 s of their deletion IPAM holds no allocation of theirs
     Source: Calico design/ipam/ipam-cni.md, DEL
     """
-    life = newborn.life(cluster.state, workloads, agents)
-    newborn.require_birth(life, family)
-    if life.failed_creation is None:
+    birth = newborn.birth(cluster.state, workloads, agents)
+    newborn.require_birth(birth, family)
+    if birth.failed_event is None:
         raise Inconclusive(
             "the pod with an IPv6 pool that does not exist did not fail, so the release after a "
             "failed creation was not observed: Calico ignores cni.projectcalico.org/ipv6pools"
         )
 
-    found = newborn.release_findings(life, family)
+    released = newborn.releases(kube, birth, family)
 
-    demand_none(found)
+    assert released, "IPAM never held an address of the new pods: PODIP-010 says more"
+    demand_none(newborn.release_findings(released))
