@@ -258,12 +258,15 @@ def listening_addresses(
     if not setting or list(setting) == ["primary"]:
         return frozenset([primary] if primary else [])
     networks = [ip_network(cidr) for cidr in setting if cidr != "primary"]
-    if any(network.prefixlen == 0 for network in networks):
+    mine = [n for n in networks if primary is None or n.version == primary.version]
+    # A family that the setting does not name listens everywhere (pkg/proxy/util/nodeport_addresses,
+    # seen on Kubernetes 1.36): to close it, name a network that no node is in.
+    if not mine or any(network.prefixlen == 0 for network in mine):
         return None
     return frozenset(
         a
         for a in local
-        if not a.is_loopback and any(n.version == a.version and a in n for n in networks)
+        if not a.is_loopback and any(n.version == a.version and a in n for n in mine)
     )
 
 

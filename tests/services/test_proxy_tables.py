@@ -137,7 +137,7 @@ class TestFaults:
         )
 
     def test_node_ports_of_one_family_only(self) -> None:
-        """nodePortAddresses=[node v4/32]: no address of IPv6 is left (R5)."""
+        """nodePortAddresses names an IPv6 network that no node is in (R5)."""
         dump = copy.deepcopy(RECORDED["ip6"])
         listening = next(o["set"] for o in dump["nftables"] if "set" in o)
         del listening["elem"]
@@ -228,9 +228,14 @@ class TestListening:
     def test_everything(self) -> None:
         assert listening_addresses(["0.0.0.0/0", "::/0"], PRIMARY[V4], self.LOCAL) is None
 
-    def test_a_family_that_the_setting_leaves_out(self) -> None:
+    def test_a_family_that_the_setting_leaves_out_listens_everywhere(self) -> None:
         local = [ip_address("fd00:10:243::3")]
-        assert listening_addresses(["10.243.0.3/32"], PRIMARY[V6], local) == frozenset()
+        assert listening_addresses(["10.243.0.3/32"], PRIMARY[V6], local) is None
+
+    def test_a_network_that_the_node_is_not_in(self) -> None:
+        local = [ip_address("fd00:10:243::3")]
+        setting = ["10.243.0.0/16", "2001:db8::/32"]
+        assert listening_addresses(setting, PRIMARY[V6], local) == frozenset()
 
 
 def test_iptables_chains() -> None:
