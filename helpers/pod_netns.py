@@ -219,6 +219,7 @@ def gateway_findings(where: str, end: PodEnd, host: HostEnd, family: Family) -> 
             "it are lost when the neighbour entry expires; restore the address or recreate the pod"
         )
     mac = end.neighbours.get(gateway)
+    # None: not resolved at this moment, which is for CONN-014 to judge (it flushes the same table).
     if mac is not None and mac != host.link.mac:
         found.append(
             f"{where}: its {family.kubernetes} gateway {gateway} has MAC {mac} in the pod, but "
