@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from helpers import probes
 from helpers.agents.client import Agent
-from helpers.matrix import Cell, Matrix, explain_matrix
+from helpers.matrix import Cell, Matrix, decide, explain_matrix
 from helpers.model import Family, IPAddress, Protocol
 from helpers.probes import Observation, Outcome, Probe
 from helpers.verdicts import Blocked, Inconclusive
@@ -131,6 +131,24 @@ def none_reached(matrix: Matrix) -> bool:
         note = matrix.notes.get(silent[0], "")
         raise Inconclusive(f"{len(silent)} probes did not run, e.g. {silent[0]}: {note}")
     return all(outcome is not Outcome.REACHED for outcome in matrix.values())
+
+
+def demand_reached(steps: Sequence[Step], hint: str) -> list[Answered]:
+    """Carry out a plan; every cell must be reached.
+
+    Args:
+        hint: where to look when it is not, for the message.
+
+    Raises:
+        AssertionError: a cell is not, with what differs and the hint.
+        Inconclusive: all cells that are not are probes that did not run.
+    """
+    answered = carry_out(steps)
+    try:
+        decide(folded(answered), expected(steps))
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{hint}") from None
+    return answered
 
 
 def require_reached(answered: Iterable[Answered], by: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from helpers.agents.client import Agent
 from helpers.agents.pool import AgentPool
 from helpers.gates import pod_address
-from helpers.matrix import decide
 from helpers.model import Family, Protocol
-from helpers.plan import Kind, carry_out, expected, folded, plan
+from helpers.plan import Kind, demand_reached, plan
 
 
 def _decide_reach(agents: AgentPool, outside: Agent, family: Family) -> None:
@@ -25,7 +24,11 @@ def _decide_reach(agents: AgentPool, outside: Agent, family: Family) -> None:
         Kind("echo", Protocol.ICMP, None),
     ]
     steps = plan(sources, targets, kinds)
-    decide(folded(carry_out(steps)), expected(steps))
+    demand_reached(
+        steps,
+        f"look at the {family.kubernetes} default route and forwarding of the nodes that fail, at "
+        "rules that drop what leaves cali interfaces, and at the way back to the pods",
+    )
 
 
 def test_egr_001_pods_reach_outside_over_ipv4(
