@@ -20,6 +20,7 @@ from helpers.evidence import Evidence
 from helpers.features import why_not
 from helpers.model import Family, Level, Verdict
 from helpers.requirements import Requirement, RequirementError, requirement_of
+from helpers.tracebacks import drop_entries_without_line
 
 if TYPE_CHECKING:
     from _pytest.python import Metafunc
@@ -133,6 +134,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """Turn the outcome into a verdict, and see that JUnit and terminal tell the same."""
+    drop_entries_without_line(call.excinfo.value if call.excinfo else None)
     report: pytest.TestReport = yield
     if _requirement not in item.stash:
         return report

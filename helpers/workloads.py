@@ -285,7 +285,8 @@ class Workloads:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {
-                "name": name or f"svc-{next(self._numbers)}",
+                # A shared namespace holds the Services of many tests: the name is unique there too.
+                "name": name or f"{self.namespace}-{next(self._numbers)}",
                 "namespace": namespace,
                 "labels": dict(MANAGED_BY),
             },
