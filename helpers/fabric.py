@@ -19,6 +19,7 @@ from scapy.layers.l2 import Ether
 from helpers.findings import listed
 from helpers.model import Family, IPAddress
 from helpers.oneway import OneWay, one_way
+from helpers.packets import LONGEST_PROBE
 from helpers.parallel import on_each
 from helpers.paths import Path, address
 from helpers.pod_netns import route_device
@@ -151,7 +152,9 @@ def _start(
     others = [n for path in paths if node in path.nodes for n in path.nodes if n != node]
     fabric = route_device(agent, address(agents.nodes[others[0]], family))
     match = [nonce.encode().hex() for path, nonce in nonces.items() if node in path.nodes]
-    started = agent.call_one("capture_start", interfaces=[fabric], match=match, snap=SNAP)
+    started = agent.call_one(
+        "capture_start", interfaces=[fabric], match=match, snap=SNAP, longest=LONGEST_PROBE
+    )
     return int(started["handle"])
 
 

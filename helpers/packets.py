@@ -35,6 +35,7 @@ _flows = itertools.count(1)
 VXLAN_PORT: Final = 4789  # Calico's default, FelixConfiguration.vxlanPort
 WIREGUARD_PORTS: Final = (51820, 51821)  # FelixConfiguration.wireguardListeningPort, ...PortV6
 IPIP: Final = 4
+LONGEST_PROBE: Final = 1024  # bytes of a frame: what is forged here is shorter, encapsulated too
 IPV6_IN_IP: Final = 41
 
 
@@ -283,7 +284,8 @@ class Capture:
     """What one agent captured; filled when the ``with`` block of ``capturing`` ends.
 
     Attributes:
-        seen: frames that passed the interfaces, whether they matched or not.
+        seen: frames that passed the interfaces, whether they matched or not (not counting those
+            that are too long to be one of ours).
         drops: frames that the kernel or the agent had to drop.
     """
 
@@ -339,11 +341,14 @@ def capturing(
     expect: int = 0,
     wait: float = 1.0,
     settle: float = 0.05,
+    longest: int | None = LONGEST_PROBE,
 ) -> Iterator[Capture]:
     """Capture while the block runs; the result is complete when the block has ended.
 
     Args:
         interfaces: names in the agent's network namespace.
+        longest: bytes of the longest frame that can be one of ours; the kernel leaves out longer
+            ones, so that another test's bulk transfer does not fill the buffer. None: keep all.
         nonces: keep only frames that carry one of them; none: keep all.
         expect: stop as soon as so many frames were kept.
         wait: seconds to wait for them after the block; without ``expect`` nothing is waited for.
@@ -356,7 +361,7 @@ def capturing(
     names = tuple(interfaces)
     match = [bytes(nonce).hex() for nonce in nonces]
     capture = Capture(agent, names)
-    started = agent.call_one("capture_start", interfaces=list(names), match=match)
+    started = agent.call_one("capture_start", interfaces=list(names), match=match, longest=longest)
     handle = started["handle"]
     try:
         yield capture

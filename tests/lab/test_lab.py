@@ -221,6 +221,21 @@ def test_a_drop_on_the_way_is_seen_by_the_capture(lab: Lab, family: Family) -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_bulk_transfer_does_not_fill_a_capture(lab: Lab, family: Family) -> None:
+    a, b = host_addresses("a").require(family), host_addresses("b").require(family)
+    (nonce,) = Nonce.fresh()
+    with (
+        capturing(lab.b, ["eth0"], [nonce], expect=1) as filtered,
+        capturing(lab.b, ["eth0"], [nonce], longest=None) as unfiltered,
+    ):
+        tcp_bulk(lab.a, b, PORT, 16 * MIB)
+        packets.send(lab.a, [packets.udp(a, b, nonce=nonce)])[0].require_sent()
+    filtered.require_complete()
+    filtered.require(nonce, "the small packet", "host")
+    assert unfiltered.seen + unfiltered.drops > filtered.seen + 100, "segments are left out"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_bulk_is_intact_both_ways(lab: Lab, family: Family) -> None:
     target = host_addresses("b").require(family)
     for down in (False, True):

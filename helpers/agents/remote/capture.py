@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import select
 import socket
 import struct
@@ -19,7 +20,19 @@ if TYPE_CHECKING:
 ETH_P_ALL = 0x0003
 SOL_PACKET = 263
 PACKET_STATISTICS = 6
+SO_ATTACH_FILTER = 26
 PACKET_TYPES = {0: "host", 1: "broadcast", 2: "multicast", 3: "otherhost", 4: "outgoing"}
+
+
+def only_shorter(sock: socket.socket, longest: int) -> None:
+    """Have the kernel leave out frames of more bytes, before they take room in the buffer.
+
+    Classic BPF (Documentation/networking/filter.rst): ld len; jgt longest; ret 0; ret all.
+    """
+    program = [(0x80, 0, 0, 0), (0x25, 0, 1, longest), (0x06, 0, 0, 0), (0x06, 0, 0, 0x40000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
+    fprog = struct.pack("@HP", len(program), ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
 
 
 class Capture:
@@ -42,6 +55,8 @@ class Capture:
                 sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
                 self.sockets.append(sock)
                 big_buffer(sock)
+                if args.get("longest"):
+                    only_shorter(sock, int(args["longest"]))
                 sock.bind((interface, ETH_P_ALL))
                 self.epoll.register(sock.fileno(), select.EPOLLIN)
         except OSError:
@@ -93,7 +108,7 @@ class Capture:
 
 
 def op_capture_start(call: Call) -> None:
-    """{interfaces, match: [hex], snap, limit} -> {handle}; from now on nothing is missed."""
+    """{interfaces, match: [hex], longest, snap, limit} -> {handle}; nothing is missed from now."""
     call.emit(0, {"handle": call.keep(Capture(call.args))})
 
 
