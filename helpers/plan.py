@@ -42,6 +42,10 @@ class Kind:
 
 
 Answered = tuple[Cell, Observation]
+NOT_FOLLOWED = (
+    "the kube-proxy on the nodes of these clients does not follow the API: look at its log, and "
+    "whether it runs at all"
+)
 
 
 def plan(
@@ -194,8 +198,9 @@ def answered_in_time(
         )
     except NotSettled as late:
         if isinstance(late.last, Matrix) and not all_reached(late.last):
+            head, *story = str(late).splitlines()
             differing = explain_matrix(late.last, expected(steps))
-            raise AssertionError("\n".join([str(late), *differing])) from late
+            raise AssertionError("\n".join([head, *differing, NOT_FOLLOWED, *story])) from late
         raise
 
 

@@ -27,6 +27,7 @@ from helpers.names import (
 )
 from helpers.once import once
 from helpers.services import (
+    PREFER,
     SERVICE_NAME,
     EndpointSlice,
     pod_addresses,
@@ -34,7 +35,7 @@ from helpers.services import (
     selected,
     slice_findings,
 )
-from helpers.verdicts import Inconclusive
+from helpers.verdicts import Blocked, Inconclusive
 from helpers.views import PodView
 from helpers.waiting import NotSettled, eventually
 
@@ -88,6 +89,7 @@ class Readiness:
     """
 
     service: str
+    families: tuple[Family, ...]
     stages: tuple[Stage, ...]
     wanted: Mapping[Question, Answer]
     told: Mapping[Question, Answer]
@@ -102,7 +104,16 @@ class Readiness:
             wanted[question] = holding(entry["wanted"])
             told[question] = Answer(entry["code"], frozenset(entry["records"]))
         stages = tuple(map(Stage.from_json, raw["stages"]))
-        return cls(raw["service"], stages, wanted, told)
+        return cls(raw["service"], tuple(map(Family, raw["families"])), stages, wanted, told)
+
+    def require(self, family: Family) -> None:
+        """Gate: the Services have the family.
+
+        Raises:
+            Blocked: by CFG-004.
+        """
+        if family not in self.families:
+            raise Blocked("CFG-004", f"Service {self.service} was not given the family", family)
 
 
 # -- judgements -----------------------------------------------------------------------------------
@@ -110,10 +121,11 @@ class Readiness:
 
 def follow_findings(seen: Readiness, family: Family) -> list[str]:
     """SVC-006: slices of a family hold the ready pods' addresses, and both families follow."""
+    seen.require(family)
     found = []
     for stage in seen.stages:
         slices, pods = list(stage.slices), list(stage.pods)
-        told = slice_findings(seen.service, FAMILIES, slices, pods, family)
+        told = slice_findings(seen.service, seen.families, slices, pods, family)
         found += [f"{stage.what}: {finding}" for finding in told]
         if stage.changed and not told:
             found += _late(seen.service, stage, family)
@@ -135,6 +147,7 @@ def _late(service: str, stage: Stage, family: Family) -> list[str]:
 
 def headless_findings(seen: Readiness, family: Family) -> list[str]:
     """SVC-005: the headless name is exactly the ready pods' addresses of the family."""
+    seen.require(family)
     return name_findings(
         {q: answer for q, answer in seen.wanted.items() if q.record == family.record}, seen.told
     )
@@ -166,8 +179,7 @@ def readiness(state: Path, workloads: Workloads, agents: AgentPool) -> Readiness
     """This run's observation, made by whichever test asks first.
 
     Raises:
-        Blocked: by PODIP-002, when a pod gets no address of a family; by CFG-004, when the API
-            refuses a Service of two families.
+        Blocked: by PODIP-002, when a pod gets no address of a family.
         Inconclusive: pods do not run, or kubelet does not follow the gate.
     """
     return Readiness.from_json(once(state, "readiness", lambda: observe(workloads, agents)))
@@ -179,8 +191,8 @@ def observe(workloads: Workloads, agents: AgentPool) -> dict[str, Any]:
     names = [workloads.create_pod(node, mutate=gated) for node in (nodes[0], nodes[-1])]
     for name in names:
         set_gate(kube, name, workloads.namespace, ready=True)
-    service = workloads.service()
-    headless = workloads.service(clusterIP="None")
+    service = workloads.service(policy=PREFER)
+    headless = workloads.service(policy=PREFER, clusterIP="None")
     pod, _ = workloads.wait_pods(names)
     stages, answers = [], []
     for what, ready in STAGES:
@@ -190,7 +202,12 @@ def observe(workloads: Workloads, agents: AgentPool) -> dict[str, Any]:
         if ready is False:
             answers = _ask(kube, headless, agents)
     label = f"{service.namespace}/{service.name}"
-    return {"service": label, "stages": stages, "names": answers}
+    return {
+        "service": label,
+        "families": list(service.families),
+        "stages": stages,
+        "names": answers,
+    }
 
 
 def _change(kube: Kube, pod: PodView, *, ready: bool) -> None:
@@ -231,7 +248,9 @@ def _stage(
             known = pod.address(family) in ready_addresses(slices, family)
             if ready is known and family not in followed:
                 followed[family] = round(time.monotonic() - began, 2)
-        return not any(slice_findings("", FAMILIES, slices, pods, family) for family in FAMILIES)
+        return not any(
+            slice_findings("", service.families, slices, pods, family) for family in FAMILIES
+        )
 
     with contextlib.suppress(NotSettled):  # what does not follow is the finding
         eventually(
@@ -254,7 +273,7 @@ def _ask(kube: Kube, headless: ServiceView, agents: AgentPool) -> list[dict[str,
     wanted = {
         Question(client, name, family.record, transport): holding(addresses[family])
         for client in clients
-        for family in FAMILIES
+        for family in headless.families
         for transport in (Protocol.UDP, Protocol.TCP)
     }
     seen = answers_become(clients, wanted, ANSWERED_WITHIN)

@@ -49,7 +49,7 @@ def set_policy(
             "v1", "Service", service.name, {"spec": {"ipFamilyPolicy": policy}}, service.namespace
         )
     except ApiError as error:
-        asked = f"Service {service.families} changed to {policy}"
+        asked = f"{service.families[0].kubernetes} Service changed to {policy}"
         raise AssertionError(refusal(asked, error, ranges)) from error
     return ServiceView.from_api(changed)
 

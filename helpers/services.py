@@ -12,16 +12,17 @@ from helpers.findings import listed
 from helpers.gates import pod_address
 from helpers.kube import ApiError
 from helpers.model import Family, IPAddress, IPNetwork
+from helpers.naming import AGENT_NAMESPACE
 from helpers.plan import Answered
 from helpers.probes import Outcome
-from helpers.verdicts import Inconclusive
+from helpers.verdicts import Blocked, Inconclusive
 from helpers.views import PodView
 
 if TYPE_CHECKING:
     from helpers.agents.client import Agent
     from helpers.agents.pool import AgentPool
     from helpers.kube import Kube
-    from helpers.workloads import ServiceView
+    from helpers.workloads import ServiceView, Workloads
 
 # The agents' own pods are backends of the tests' Services: one on each node, always there.
 AGENT_PODS: Final = {deploy.ROLE: deploy.POD_AGENTS}
@@ -230,6 +231,37 @@ def refusal(asked: str, error: ApiError, ranges: Sequence[IPNetwork]) -> str:
         f"{asked}: the API refused ({error.message}); kube-apiserver has the service ranges "
         f"{listed(ranges)}: give --service-cluster-ip-range one range of each family"
     )
+
+
+def agent_service(workloads: Workloads, **options: Any) -> ServiceView:
+    """A Service with a backend on every node, of both families where the cluster has them.
+
+    Args:
+        options: of ``Workloads.service``, e.g. ``type="NodePort"``.
+    """
+    wanted = {"selector": AGENT_PODS, "namespace": AGENT_NAMESPACE, "policy": PREFER, **options}
+    return workloads.service(**wanted)
+
+
+def cluster_ip(service: ServiceView, family: Family) -> IPAddress:
+    """The clusterIP of a family, of a Service that was to have both if the cluster has them.
+
+    Raises:
+        Blocked: by CFG-004, when the API gave it none.
+    """
+    require_family(service, family)
+    return service.cluster_ips.require(family)
+
+
+def require_family(service: ServiceView, family: Family) -> None:
+    """Gate of what is judged over one family of a PreferDualStack Service.
+
+    Raises:
+        Blocked: by CFG-004, when the API did not give it this family.
+    """
+    if family not in service.families:
+        had = listed(f.kubernetes for f in service.families)
+        raise Blocked("CFG-004", f"a {PREFER} Service is {had} only", family)
 
 
 # -- who asks -------------------------------------------------------------------------------------

@@ -319,7 +319,8 @@ class Workloads:
 
 def refused_family(error: ApiError) -> bool:
     """True when the API refused a Service because a family has no service range (CFG-004)."""
-    return error.status == 422 and "not configured on this cluster" in error.message
+    said = ("not configured on this cluster", "not configured for dual-stack services")
+    return error.status == 422 and any(text in error.message for text in said)
 
 
 def _event_time(event: Mapping[str, Any]) -> str:

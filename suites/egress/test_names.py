@@ -16,8 +16,7 @@ from helpers.names import (
     name_findings,
     resolver_of,
 )
-from helpers.naming import AGENT_NAMESPACE
-from helpers.services import AGENT_PODS
+from helpers.services import agent_service, require_family
 from helpers.workloads import Workloads
 
 if TYPE_CHECKING:
@@ -35,7 +34,8 @@ def test_egr_009_names_resolve_in_pods(
         getaddrinfo alike.
     Source: KEP-563, CoreDNS; RFC 3596.
     """
-    service = workloads.service(selector=AGENT_PODS, namespace=AGENT_NAMESPACE)
+    service = agent_service(workloads)
+    require_family(service, family)
     clients = {f"pod on {node}": agent for node, agent in agents.pods.items()}
     resolver = resolver_of(next(iter(clients.values())))
     names = {resolver.service(service.namespace, service.name): service.cluster_ips}

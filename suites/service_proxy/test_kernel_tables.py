@@ -11,11 +11,10 @@ from helpers.facts import Facts
 from helpers.findings import demand_none
 from helpers.kube import Kube
 from helpers.model import Family
-from helpers.naming import AGENT_NAMESPACE
 from helpers.plan import PROGRAMMED_WITHIN
 from helpers.proxy_nodes import differences, with_tables
 from helpers.proxy_tables import lasting
-from helpers.services import AGENT_PODS
+from helpers.services import agent_service
 from helpers.workloads import Workloads
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def test_prx_007_rules_equal_the_services(
     nodes = with_tables(cluster.spec, facts)
     if not nodes:
         pytest.skip("no node is declared to run kube-proxy in iptables or nftables mode")
-    workloads.service(selector=AGENT_PODS, namespace=AGENT_NAMESPACE, type="NodePort")
+    agent_service(workloads, type="NodePort")
     differing = lasting(
         lambda: differences(kube, facts, agents, nodes, family),
         within=PROGRAMMED_WITHIN,

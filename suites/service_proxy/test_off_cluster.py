@@ -11,10 +11,9 @@ from helpers.facts import Facts
 from helpers.findings import demand_none
 from helpers.gates import pod_address, require_node_pairs
 from helpers.model import Family, Protocol
-from helpers.naming import AGENT_NAMESPACE
 from helpers.off_cluster import host_route, masquerade_findings, preserved_findings, sources_seen
 from helpers.plan import Kind, carry_out, plan, require_reached, settle
-from helpers.services import AGENT_PODS, backends
+from helpers.services import agent_service, backends, cluster_ip
 from helpers.workloads import Workloads
 
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ def test_prx_005_strangers_are_masqueraded_and_pods_are_not(
     """
     require_node_pairs(cluster.state, agents, family)
     ready = backends(agents, family)
-    service = workloads.service(selector=AGENT_PODS, namespace=AGENT_NAMESPACE)
-    target = service.cluster_ips.require(family)
+    service = agent_service(workloads)
+    target = cluster_ip(service, family)
     pods = {f"pod on {node}": agent for node, agent in agents.peers.items()}
     own = {label: pod_address(agent, family) for label, agent in pods.items()}
     attempts = 2 * len(ready)

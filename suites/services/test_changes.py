@@ -11,7 +11,6 @@ from helpers.gates import require_node_pairs
 from helpers.kube import Kube
 from helpers.matrix import Matrix, decide
 from helpers.model import FAMILIES, Family, Protocol
-from helpers.naming import AGENT_NAMESPACE
 from helpers.plan import (
     PROGRAMMED_WITHIN,
     Kind,
@@ -32,7 +31,15 @@ from helpers.service_changes import (
     own_port,
     set_policy,
 )
-from helpers.services import AGENT_PODS, PREFER, REQUIRE, SINGLE, backends, clients_inside
+from helpers.services import (
+    PREFER,
+    REQUIRE,
+    SINGLE,
+    agent_service,
+    backends,
+    clients_inside,
+    cluster_ip,
+)
 from helpers.waiting import consistently
 from helpers.workloads import Workloads, tcp_port
 
@@ -67,9 +74,8 @@ def test_svc_004_one_family_becomes_two_and_one_again(
     port = own_port()
     kind = Kind("tcp", Protocol.TCP, port)
     single = {
-        policy: workloads.service(
-            selector=AGENT_PODS,
-            namespace=AGENT_NAMESPACE,
+        policy: agent_service(
+            workloads,
             policy=SINGLE,
             families=[family],
             ports=[tcp_port(port)],
@@ -94,9 +100,7 @@ def test_svc_004_one_family_becomes_two_and_one_again(
     back = {p: set_policy(kube, made, SINGLE, facts.service_cidrs) for p, made in dual.items()}
     findings = [f for policy in back for f in change_findings(dual[policy], back[policy], [family])]
     demand_none(findings)
-    newer = workloads.service(
-        selector=AGENT_PODS, namespace=AGENT_NAMESPACE, ports=[tcp_port(port)]
-    )
+    newer = agent_service(workloads, ports=[tcp_port(port)])
     both = {f"newer clusterIP {address}": address for address in newer.cluster_ips.all}
     programmed(plan(clients, both, [kind], timeout=1.0), "a Service made later answers")
     consistently(
@@ -123,8 +127,8 @@ def test_svc_014_a_removed_backend_gets_nothing_new(
     require_node_pairs(cluster.state, agents, family)
     nodes = list(agents.pods)
     leaving, staying = workloads.pods([nodes[0], nodes[-1]], families=[family])
-    service = workloads.service()
-    target = service.cluster_ips.require(family)
+    service = workloads.service(policy=PREFER)
+    target = cluster_ip(service, family)
     kinds = [Kind("tcp", Protocol.TCP, 80), Kind("udp", Protocol.UDP, 80)]
     clients = clients_inside(agents)
     programmed(

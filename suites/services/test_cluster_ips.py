@@ -8,13 +8,13 @@ from helpers.agents.pool import AgentPool
 from helpers.findings import demand_none
 from helpers.gates import require_node_pairs
 from helpers.model import Family, Protocol
-from helpers.naming import AGENT_NAMESPACE
 from helpers.plan import Kind, carry_out, demand_reached, plan, settle
 from helpers.services import (
-    AGENT_PODS,
+    agent_service,
     backend_clients,
     backends,
     clients_inside,
+    cluster_ip,
     servers_seen,
     spread_findings,
 )
@@ -40,8 +40,8 @@ def test_svc_007_cluster_ip_answers_from_everywhere(
     """
     require_node_pairs(cluster.state, agents, family)
     backends(agents, family)
-    service = workloads.service(selector=AGENT_PODS, namespace=AGENT_NAMESPACE)
-    target = {"clusterIP": service.cluster_ips.require(family)}
+    service = agent_service(workloads)
+    target = {"clusterIP": cluster_ip(service, family)}
     sources = {**clients_inside(agents), **backend_clients(agents)}
     settle(plan(sources, target, [TCP, UDP], timeout=1.0), "every client reaches the clusterIP")
     big = Kind("udp of 2 kB", Protocol.UDP, PORT, size=2048)
@@ -67,8 +67,8 @@ def test_svc_009_every_endpoint_is_reached(
     """
     require_node_pairs(cluster.state, agents, family)
     ready = backends(agents, family)
-    service = workloads.service(selector=AGENT_PODS, namespace=AGENT_NAMESPACE)
-    target = {"clusterIP": service.cluster_ips.require(family)}
+    service = agent_service(workloads)
+    target = {"clusterIP": cluster_ip(service, family)}
     sources = {f"pod on {node}": agent for node, agent in agents.peers.items()}
     settle(plan(sources, target, [TCP, UDP], timeout=1.0), "every client reaches the clusterIP")
     tries = TRIES_PER_ENDPOINT * len(ready)

@@ -14,8 +14,7 @@ from helpers.names import (
     name_findings,
     resolver_of,
 )
-from helpers.naming import AGENT_NAMESPACE
-from helpers.services import AGENT_PODS, REQUIRE, SINGLE
+from helpers.services import REQUIRE, SINGLE, agent_service
 from helpers.workloads import Workloads
 
 TRANSPORTS = (Protocol.UDP, Protocol.TCP)
@@ -37,9 +36,8 @@ def test_svc_017_names_equal_cluster_ips(
     resolver = resolver_of(agent)
     wanted = {}
     for families in (FAMILIES, [family], [family.other]):
-        service = workloads.service(
-            selector=AGENT_PODS,
-            namespace=AGENT_NAMESPACE,
+        service = agent_service(
+            workloads,
             policy=REQUIRE if len(families) > 1 else SINGLE,
             families=families,
         )

@@ -9,9 +9,8 @@ from helpers.facts import Facts
 from helpers.findings import demand_none
 from helpers.gates import require_node_pairs
 from helpers.model import Family, Protocol
-from helpers.naming import AGENT_NAMESPACE
 from helpers.plan import Kind, demand_reached, plan, settle
-from helpers.services import AGENT_PODS, backends, clients_inside
+from helpers.services import agent_service, backends, clients_inside, require_family
 from helpers.workloads import Workloads
 
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ def test_svc_010_node_port_answers_on_every_node(
     demand_none(without)
     require_node_pairs(cluster.state, agents, family)
     backends(agents, family)
-    service = workloads.service(selector=AGENT_PODS, namespace=AGENT_NAMESPACE, type="NodePort")
+    service = agent_service(workloads, type="NodePort")
+    require_family(service, family)
     targets = {name: address for name, address in internal.items() if address is not None}
     sources = clients_inside(agents)
     if agents.outside is not None:

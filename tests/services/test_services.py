@@ -14,6 +14,7 @@ from helpers.readiness import Readiness, Stage, follow_findings, headless_findin
 from helpers.service_changes import Kept, change_findings
 from helpers.services import (
     EndpointSlice,
+    cluster_ip,
     ready_addresses,
     refusal,
     servers_seen,
@@ -21,7 +22,7 @@ from helpers.services import (
     spread_findings,
     stack_findings,
 )
-from helpers.verdicts import Inconclusive
+from helpers.verdicts import Blocked, Inconclusive
 from helpers.views import PodView
 from helpers.workloads import ServiceView
 
@@ -151,7 +152,7 @@ class TestReadiness:
     """SVC-006 and SVC-005 over the whole way of two pods."""
 
     def seen(self, *stages: Stage) -> Readiness:
-        return Readiness("ns/web", stages, {}, {})
+        return Readiness("ns/web", (V4, V6), stages, {}, {})
 
     def test_both_families_follow_together(self) -> None:
         seen = self.seen(stage("one pod not ready", SLICES, {V4: 0.2, V6: 0.4}))
@@ -173,6 +174,12 @@ class TestReadiness:
             "ready again: IPv6 EndpointSlices of Service ns/web followed 6.8 s after those of IPv4"
         )
 
+    def test_a_family_that_the_cluster_gives_no_service(self) -> None:
+        with pytest.raises(Blocked, match="CFG-004"):
+            follow_findings(Readiness("ns/web", (V4,), (), {}, {}), V6)
+        with pytest.raises(Blocked, match="CFG-004"):
+            cluster_ip(service("10.96.0.5", policy="PreferDualStack"), V6)
+
     def test_a_pod_that_is_not_ready_in_the_headless_name(self) -> None:
         raw = {
             "client": "pod on worker",
@@ -184,6 +191,7 @@ class TestReadiness:
         seen = Readiness.from_json(
             {
                 "service": "ns/web",
+                "families": ["ipv4", "ipv6"],
                 "stages": [],
                 "names": [
                     {**raw, "record": "A", "records": ["10.244.0.1", "10.244.0.2"]},
