@@ -108,7 +108,7 @@ class FakeKubelet:
         channel: int,
         read: Callable[[int], bytes],
     ) -> None:
-        # The end of the test closes the pipe under this thread: "read of closed file" is a ValueError.
+        # The end of the test closes the pipe under this thread, which is a ValueError.
         with contextlib.suppress(OSError, ValueError):
             while data := read(self.frame_size):
                 with lock:
