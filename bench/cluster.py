@@ -106,9 +106,11 @@ def measure_once(number: int) -> Mapping[str, float]:
 
 
 def _steps(name: str) -> dict[str, float]:
-    from clusters.records import clusters_dir
+    from clusters.records import cluster_name, clusters_dir
 
-    steps: dict[str, float] = json.loads((clusters_dir() / name / "seconds.json").read_text())
+    steps: dict[str, float] = json.loads(
+        (clusters_dir() / cluster_name(name) / "seconds.json").read_text()
+    )
     return steps
 
 
