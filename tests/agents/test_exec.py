@@ -87,19 +87,33 @@ class FakeKubelet:
         )
         self.processes.append(process)
         lock = threading.Lock()
+        pumps = []
         for channel, stream in ((1, process.stdout), (2, process.stderr)):
             assert stream is not None
-            work = threading.Thread(
-                target=self.pump,
-                args=(connection, lock, channel, stream.read1),
-                daemon=True,  # type: ignore[attr-defined]
+            pumps.append(
+                threading.Thread(
+                    target=self.pump,
+                    args=(connection, lock, channel, stream.read1),  # type: ignore[attr-defined]
+                    daemon=True,
+                )
             )
-            work.start()
+        threading.Thread(target=self.conclude, args=(connection, pumps), daemon=True).start()
         assert process.stdin is not None
         for data in incoming(reader):
             process.stdin.write(data[1:])
             process.stdin.flush()
         process.stdin.close()
+
+    def conclude(self, connection: socket.socket, pumps: list[threading.Thread]) -> None:
+        """Like a kubelet: the status follows all output of both streams, never overtakes it."""
+        for pump in pumps:
+            pump.start()
+        for pump in pumps:
+            pump.join()
+        status = {"status": "Failure", "message": "command terminated with exit code 137"}
+        with contextlib.suppress(OSError):
+            connection.sendall(outgoing(BINARY, b"\x03" + json.dumps(status).encode()))
+            connection.sendall(outgoing(CLOSE, struct.pack("!H", 1000)))
 
     def pump(
         self,
@@ -113,11 +127,6 @@ class FakeKubelet:
             while data := read(self.frame_size):
                 with lock:
                     connection.sendall(outgoing(BINARY, bytes([channel]) + data))
-            if channel == 1:
-                status = {"status": "Failure", "message": "command terminated with exit code 137"}
-                with lock:
-                    connection.sendall(outgoing(BINARY, b"\x03" + json.dumps(status).encode()))
-                    connection.sendall(outgoing(CLOSE, struct.pack("!H", 1000)))
 
 
 def outgoing(opcode: int, data: bytes) -> bytes:
