@@ -189,6 +189,7 @@ def _record(item: pytest.Item, report: pytest.TestReport, decision: Decision) ->
         "seconds": round(report.duration, 3),
         "waits": [asdict(wait) for wait in waiting.drain_waits()],
         "evidence": files,
+        "losses": _losses(getattr(item, "funcargs", {})),
         "noCluster": decision.no_cluster,
         "cluster": _cluster(getattr(item, "funcargs", {})),
     }
@@ -199,6 +200,12 @@ def family_of(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
     family = callspec.params.get("family") if callspec else None
     return family.value if isinstance(family, Family) else PAIR
+
+
+def _losses(fixtures: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Agents that were lost since this process made its last record."""
+    pool = fixtures.get("agents")
+    return [asdict(loss) for loss in pool.drain_losses()] if pool is not None else []
 
 
 def _cluster(fixtures: Mapping[str, Any]) -> dict[str, Any] | None:

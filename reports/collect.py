@@ -169,6 +169,7 @@ class Collector:
             "seconds": round(report.duration, 3),
             "waits": [],
             "evidence": [],
+            "losses": [],
             "noCluster": False,
             "cluster": None,
         }

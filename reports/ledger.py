@@ -15,6 +15,7 @@ from reports.exit_codes import Ending
 from reports.model import (
     RESULTS_FILE,
     ClusterInfo,
+    LostAgent,
     NotTested,
     RequirementResult,
     Results,
@@ -40,6 +41,7 @@ class Ledger:
     _decided: dict[str, None] = field(default_factory=dict)  # node ids with a verdict
     _results: dict[Key, RequirementResult] = field(default_factory=dict)
     _cluster: dict[str, Any] = field(default_factory=dict)
+    _lost: list[LostAgent] = field(default_factory=list)
     _began: float = field(default_factory=monotonic)
 
     def add(self, node_id: str, record: Mapping[str, Any]) -> None:
@@ -54,6 +56,7 @@ class Ledger:
             self._cluster = {**record["cluster"], "facts": record["cluster"]["facts"] or known}
         if record["noCluster"] and self.no_cluster is None:
             self.no_cluster = record["reason"].removeprefix("no cluster: ")
+        self._lost += [LostAgent(**loss, test=node_id) for loss in record["losses"]]
         self._decided[node_id] = None
         new = RequirementResult(
             id=requirement.id,
@@ -89,6 +92,7 @@ class Ledger:
             ),
             cluster=self._cluster_info(),
             requirements=tuple(found),
+            lost_agents=tuple(self._lost),
             summary=summarize(found, self._not_tested() if complete else (), ending),
         )
 

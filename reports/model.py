@@ -100,6 +100,15 @@ class RunInfo(Part):
     complete: bool
 
 
+class LostAgent(Part):
+    """An agent whose stream ended or broke; what it was asked then is inconclusive."""
+
+    agent: str
+    op: str = Field(description="operation that it was asked for")
+    reason: str
+    test: str = Field(description="node id of the test that noticed")
+
+
 class NotTested(Part):
     """A requirement without verdict, and why."""
 
@@ -130,6 +139,7 @@ class Results(Part):
     run: RunInfo
     cluster: ClusterInfo | None = None
     requirements: tuple[RequirementResult, ...]
+    lost_agents: tuple[LostAgent, ...] = ()
     summary: Summary
 
     def to_json(self) -> str:

@@ -32,6 +32,7 @@ def summary_lines(results: Results) -> Iterator[str]:
         yield f"SKIPPED of the core profile ({len(skipped)}):"
         yield from (f"  {label(r)}: {first_line(r.reason)}" for r in skipped)
     yield from _tight_waits(results)
+    yield from _lost_agents(results)
     yield ""
     yield f"exit {results.summary.exit_code}: {results.summary.exit_reason}"
 
@@ -67,6 +68,15 @@ def _tight_waits(results: Results) -> Iterator[str]:
         yield f"LATE BUT IN TIME ({len(tight)} waits used over {TIGHT_SHARE:.0%} of their limit):"
     for _, wait, result in tight[:TIGHT_SHOWN]:
         yield f"  {label(result)}: {wait.what}: {wait.waited:.1f} of {wait.within:g} s"
+
+
+def _lost_agents(results: Results) -> Iterator[str]:
+    """A lost agent is connected again, so a run may pass with some: they are named all the same."""
+    if results.lost_agents:
+        yield ""
+        yield f"LOST AGENTS ({len(results.lost_agents)}):"
+    for lost in results.lost_agents:
+        yield f"  {lost.agent}, during {lost.op}: {first_line(lost.reason)}"
 
 
 def _by_reason(found: Iterable[RequirementResult]) -> Mapping[str, list[RequirementResult]]:

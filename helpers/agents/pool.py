@@ -105,7 +105,7 @@ class AgentPool:
         peers: node name -> agent in a second pod of that node.
         nodes: node name -> agent in the node's own network (privileged, host files in /host).
         outside: the agent beyond the cluster, None when there is none.
-        losses: agents that were lost so far in this process.
+        losses: agents that this process lost since ``drain_losses`` was last called.
     """
 
     def __init__(
@@ -171,6 +171,12 @@ class AgentPool:
                     on_loss=self.losses.append,
                 )
             return self._made[key]
+
+    def drain_losses(self) -> list[Loss]:
+        """The losses since the last call, oldest first."""
+        taken = len(self.losses)  # sessions of other threads may add to it meanwhile
+        drained, self.losses[:taken] = self.losses[:taken], []
+        return drained
 
     def release(self, namespace: str) -> None:
         """Close the agents in the pods of one namespace, before it is deleted."""

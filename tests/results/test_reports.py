@@ -32,6 +32,7 @@ def record(name: str, family: str, verdict: str, reason: str = "") -> dict[str, 
         "seconds": 0.5,
         "waits": [],
         "evidence": [],
+        "losses": [],
         "noCluster": False,
         "cluster": None,
     }
@@ -113,6 +114,17 @@ def test_late_waits_are_told(tmp_path: Path) -> None:
     lines = list(summary_lines(made(tmp_path, entry)))
     assert "LATE BUT IN TIME (1 waits used over 50% of their limit):" in lines
     assert "  SVC-007 [ipv6]: endpoints: 9.1 of 10 s" in lines
+
+
+def test_lost_agents_are_told(tmp_path: Path) -> None:
+    entry = record("SVC-007", "ipv6", "inconclusive", "pod agent on b was lost during probe")
+    entry["losses"] = [{"agent": "pod agent on b", "op": "probe", "reason": "cut\n  and more"}]
+    results = made(tmp_path, entry, record("SVC-007", "ipv4", "pass"))
+    assert [(lost.agent, lost.test) for lost in results.lost_agents] == [
+        ("pod agent on b", "suites/x.py::test_SVC-007[ipv6]")
+    ]
+    lines = list(summary_lines(results))
+    assert lines[lines.index("LOST AGENTS (1):") + 1] == "  pod agent on b, during probe: cut"
 
 
 def test_reason_is_told_in_its_first_lines(tmp_path: Path) -> None:

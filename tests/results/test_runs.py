@@ -56,6 +56,26 @@ def cluster():
 """ + "".join(f"def test_svc_{n:03}_x(family, cluster): pass\n" for n in (1, 4, 5, 6, 7, 9, 10))
 
 
+LOSING = """
+from helpers.agents.client import Loss
+from helpers.agents.pool import AgentPool
+@pytest.fixture(scope="session")
+def agents():
+    return AgentPool(kube=None, deployed=[])
+def test_svc_007_x(family, agents): agents.losses.append(Loss("pod agent on a", "probe", "cut"))
+def test_cfg_001_x(agents): pass
+"""
+
+
+def test_lost_agents_are_in_the_results_once_each(project: Project) -> None:
+    project.suite(LOSING)
+    lost = project.run("-n0").results["lostAgents"]
+    assert [(entry["op"], entry["test"].rpartition("[")[2]) for entry in lost] == [
+        ("probe", "ipv4]"),
+        ("probe", "ipv6]"),
+    ]
+
+
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_missing_cluster_is_said_once(project: Project, workers: str) -> None:
     project.suite(NO_CLUSTER)
