@@ -12,10 +12,11 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
 from helpers.calico import BlockAffinity
-from helpers.findings import listed
+from helpers.findings import listed, told
 from helpers.model import Family, IPAddress, IPNetwork
 from helpers.netstate import CALICO_TUNNELS, NetState, Route
 from helpers.views import PodView
+from helpers.waiting import eventually
 
 if TYPE_CHECKING:
     from clusters.spec import Encapsulation
@@ -48,6 +49,22 @@ class Persistent:
         still = seen.keys() if self.left is None else self.left.keys() & seen.keys()
         self.left = {subject: line for subject, line in seen.items() if subject in still}
         return list(self.left.values())
+
+
+def demand_right(read: Callable[[], Wrong], what: str) -> None:
+    """Read until nothing has been wrong all the time.
+
+    Raises:
+        NotSettled: something was wrong in every reading of ``ROUTES_WITHIN`` seconds.
+    """
+    eventually(
+        Persistent(read),
+        lambda wrong: not wrong,
+        within=ROUTES_WITHIN,
+        every=1.0,
+        describe=told,
+        what=what,
+    )
 
 
 # -- blocks ---------------------------------------------------------------------------------------

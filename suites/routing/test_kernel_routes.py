@@ -11,11 +11,10 @@ from helpers.calico import BlockAffinity
 from helpers.departure import departure, departure_findings
 from helpers.evidence import Evidence
 from helpers.facts import Facts
-from helpers.findings import demand_none, told
+from helpers.findings import demand_none
 from helpers.kube import Kube
 from helpers.model import Family
 from helpers.verdicts import Blocked
-from helpers.waiting import eventually
 from helpers.workloads import Workloads
 
 
@@ -48,14 +47,7 @@ def test_rte_002_one_route_to_every_block(
         return routing.block_findings(family, states, affinities, addresses, device=device)
 
     evidence.on_failure("routes.json", lambda: routing.told_routes(netstate.of_nodes(agents)))
-    eventually(
-        routing.Persistent(read),
-        lambda wrong: not wrong,
-        within=routing.ROUTES_WITHIN,
-        every=1.0,
-        describe=told,
-        what=f"every node routes to every {family.kubernetes} block",
-    )
+    routing.demand_right(read, f"every node routes to every {family.kubernetes} block")
 
 
 def test_rte_003_every_pod_has_a_host_route_and_none_is_stale(
@@ -77,14 +69,7 @@ def test_rte_003_every_pod_has_a_host_route_and_none_is_stale(
         return routing.pod_route_findings(family, states, before, kube.pods(), networks)
 
     evidence.on_failure("routes.json", lambda: routing.told_routes(netstate.of_nodes(agents)))
-    eventually(
-        routing.Persistent(read),
-        lambda wrong: not wrong,
-        within=routing.ROUTES_WITHIN,
-        every=1.0,
-        describe=told,
-        what=f"host routes of {family.kubernetes} are those of the pods",
-    )
+    routing.demand_right(read, f"host routes of {family.kubernetes} are those of the pods")
 
 
 def test_rte_003_host_route_goes_with_its_pod(
