@@ -15,11 +15,12 @@ from helpers import packets
 from helpers.matrix import Cell, Matrix, explain_matrix
 from helpers.model import FAMILIES, Family, Protocol
 from helpers.oneway import one_way
-from helpers.packets import Nonce, capturing
+from helpers.packets import Capture, Nonce, capturing
 from helpers.probes import Observation, Outcome, Probe, run, run_all, tcp_bulk
 from helpers.waiting import eventually
-from tests.lab import faults
-from tests.lab.topology import PORT, ROUTER, Lab, host_addresses
+from tests.lab import faults, nft
+from tests.lab.faults import unchecked_sources
+from tests.lab.topology import GATEWAY4, GATEWAY6, PORT, Lab, host_addresses
 
 PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.ICMP)
 MIB = 1 << 20
@@ -36,7 +37,7 @@ def probe(host: str, family: Family, protocol: Protocol, **more: object) -> Prob
 
 def observe(lab: Lab, families: Iterable[Family] = FAMILIES) -> Matrix:
     """Both directions, both families, all protocols."""
-    other = {"a": "b", "b": "a"}
+    other = {"p1": "p2", "p2": "p1"}
     plan = {
         host: [
             (Cell(host, other[host], family, protocol), probe(other[host], family, protocol))
@@ -56,7 +57,7 @@ def observe(lab: Lab, families: Iterable[Family] = FAMILIES) -> Matrix:
 def expected() -> Matrix:
     return Matrix.expecting(
         Cell(source, target, family, protocol)
-        for source, target in (("a", "b"), ("b", "a"))
+        for source, target in (("p1", "p2"), ("p2", "p1"))
         for family in FAMILIES
         for protocol in PROTOCOLS
     )
@@ -74,7 +75,7 @@ def test_without_a_fault_everything_is_reached(lab: Lab) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_that_is_dropped_is_named(lab: Lab, family: Family) -> None:
-    with faults.fault(lab.namespace("router"), family, faults.drop()):
+    with faults.fault(lab.namespace("n2"), family, nft.drop()):
         text = explained(lab)
     assert "differs in 6 of 12 cells" in text
     assert f"in common: all {family}" in text
@@ -84,8 +85,8 @@ def test_a_family_that_is_dropped_is_named(lab: Lab, family: Family) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_protocol_that_is_refused_is_named(lab: Lab, family: Family) -> None:
-    rule = [*faults.speaking(family, Protocol.TCP, PORT), *faults.reset()]
-    with faults.fault(lab.namespace("router"), family, rule):
+    rule = [*nft.speaking(family, Protocol.TCP, PORT), *nft.reset()]
+    with faults.fault(lab.namespace("n2"), family, rule):
         text = explained(lab)
     assert "differs in 2 of 12 cells" in text
     assert f"in common: only {family}, only tcp" in text
@@ -95,29 +96,29 @@ def test_one_protocol_that_is_refused_is_named(lab: Lab, family: Family) -> None
 @pytest.mark.parametrize("family", FAMILIES)
 def test_somebody_else_answering_is_a_wrong_peer(lab: Lab, family: Family) -> None:
     rule = [
-        *faults.toward(host_addresses("b").require(family)),
-        *faults.dnat(ROUTER.require(family)),
+        *nft.toward(host_addresses("p2").require(family)),
+        *nft.dnat(host_addresses("p3").require(family)),
     ]
-    with faults.fault(lab.namespace("router"), family, rule, nat=True):
-        seen = run(lab.a, [probe("b", family, p) for p in (Protocol.TCP, Protocol.UDP)])
+    with faults.fault(lab.namespace("n1"), family, rule, chain=faults.DNAT):
+        seen = run(lab.p1, [probe("p2", family, p) for p in (Protocol.TCP, Protocol.UDP)])
     assert [o.outcome for o in seen] == [Outcome.WRONG_PEER] * 2
-    assert {o.server for o in seen} == {"router"}
-    assert "expected b" in str(seen[0].error)
+    assert {o.server for o in seen} == {"p3"}
+    assert "expected p2" in str(seen[0].error)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_server_sees_the_senders_address(lab: Lab, family: Family) -> None:
-    seen = run(lab.a, [probe("b", family, p) for p in (Protocol.TCP, Protocol.UDP)])
-    assert {o.peer_seen for o in seen} == {host_addresses("a").require(family)}
+    seen = run(lab.p1, [probe("p2", family, p) for p in (Protocol.TCP, Protocol.UDP)])
+    assert {o.peer_seen for o in seen} == {host_addresses("p1").require(family)}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_closed_port_and_an_absent_host_are_told_apart(lab: Lab, family: Family) -> None:
-    absent = ROUTER.require(family) + 100
+    absent = host_addresses("p2").require(family) + 20  # in n2's block, and nobody's
     closed, nobody = run(
-        lab.a,
+        lab.p1,
         [
-            probe("b", family, Protocol.TCP, port=PORT + 1),
+            probe("p2", family, Protocol.TCP, port=PORT + 1),
             Probe(Protocol.TCP, absent, PORT, timeout=0.2),
         ],
     )
@@ -127,22 +128,22 @@ def test_a_closed_port_and_an_absent_host_are_told_apart(lab: Lab, family: Famil
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_has_a_direction_and_sequence_numbers(lab: Lab, family: Family) -> None:
-    b = host_addresses("b").require(family)
-    rule = [*faults.toward(b), *faults.every(100), *faults.drop()]
-    with faults.fault(lab.namespace("router"), family, rule):
-        there = one_way(lab.a, lab.b, family, count=300, interval=0, patience=0.3)
-        back = one_way(lab.b, lab.a, family, count=300, interval=0, patience=0.3)
+    b = host_addresses("p2").require(family)
+    rule = [*nft.toward(b), *nft.every(100), *nft.drop()]
+    with faults.fault(lab.namespace("n2"), family, rule):
+        there = one_way(lab.p1, lab.p2, family, count=300, interval=0, patience=0.3)
+        back = one_way(lab.p2, lab.p1, family, count=300, interval=0, patience=0.3)
     assert len(there.lost) == 3  # exactly 1 %, spaced evenly
     assert {n % 100 for n in there.lost} == {there.lost[0] % 100}
     assert back.lost == ()
-    assert there.sources == {host_addresses("a").require(family)}
+    assert there.sources == {host_addresses("p1").require(family)}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_flow_that_cannot_leave_is_lost_not_empty(lab: Lab, family: Family) -> None:
     """An empty flow has no losses to count: datagrams that were refused must count as lost."""
     with no_route(lab, family):
-        flow = one_way(lab.a, lab.b, family, count=5, patience=0.1)
+        flow = one_way(lab.p1, lab.p2, family, count=5, patience=0.1)
     assert flow.sent == ()
     assert flow.lost == (0, 1, 2, 3, 4)
     assert "ENETUNREACH" in flow.send_errors[0]
@@ -151,85 +152,101 @@ def test_a_flow_that_cannot_leave_is_lost_not_empty(lab: Lab, family: Family) ->
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_route_is_unreachable_at_once(lab: Lab, family: Family) -> None:
     with no_route(lab, family):
-        seen = run(lab.a, [probe("b", family, protocol) for protocol in PROTOCOLS])
+        seen = run(lab.p1, [probe("p2", family, protocol) for protocol in PROTOCOLS])
     assert [o.outcome for o in seen] == [Outcome.UNREACHABLE] * 3
     assert all("ENETUNREACH" in str(o.error) for o in seen)
 
 
 @contextmanager
 def no_route(lab: Lab, family: Family) -> Iterator[None]:
-    """Host a has no default route in one family."""
-    gateway = "10.0.1.1" if family is Family.IPV4 else "fd00:1::1"
-    route = ["default", "via", gateway]
-    flag = f"-{family.version}"
-    assert lab.a.call_one("run", argv=["ip", flag, "route", "del", *route])["rc"] == 0
+    """Pod p1 has no default route in one family."""
+    gateway = GATEWAY4 if family is Family.IPV4 else GATEWAY6
+    route = ("default", "via", gateway, "dev", "eth0")
+    lab.ip("p1", f"-{family.version}", "route", "del", *route)
     try:
         yield
     finally:
-        lab.a.call_one("run", argv=["ip", flag, "route", "add", *route])
+        lab.ip("p1", f"-{family.version}", "route", "add", *route)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_hop_limit_falls_by_one_at_the_router(lab: Lab, family: Family) -> None:
-    flow = one_way(lab.a, lab.b, family, count=3, hop_limit=40)
+def test_the_hop_limit_falls_by_one_at_each_node(lab: Lab, family: Family) -> None:
+    flow = one_way(lab.p1, lab.p3, family, count=3, hop_limit=40)
     assert flow.hops == {39}
-    with faults.fault(lab.namespace("router"), family, faults.set_hop_limit(family, 64)):
-        flow = one_way(lab.a, lab.b, family, count=3, hop_limit=40)
+    flow = one_way(lab.p1, lab.p2, family, count=3, hop_limit=40)
+    assert flow.hops == {38}
+    with faults.fault(lab.namespace("n2"), family, nft.set_hop_limit(family, 64)):
+        flow = one_way(lab.p1, lab.p2, family, count=3, hop_limit=40)
     assert flow.hops == {64}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_forged_packets_are_found_by_nonce_at_both_ends(lab: Lab, family: Family) -> None:
-    a, b = host_addresses("a").require(family), host_addresses("b").require(family)
-    forged = a + 7
-    legal_nonce, forged_nonce = Nonce.fresh(2)
+def test_forged_packets_leave_and_are_dropped_at_the_first_node(lab: Lab, family: Family) -> None:
+    legal, forged, seen = forged_and_legal(lab, family)
+    (left,) = seen["p1"].require(legal, "the legal packet", "outgoing")
+    (arrived,) = seen["p2"].require(legal, "the legal packet", "host")
+    assert left.inner.hop_limit == 30
+    assert arrived.inner.hop_limit == 28
+    assert arrived.encapsulation is None
+    assert (arrived.outer.source, arrived.outer.target) == (
+        host_addresses("p1").require(family),
+        host_addresses("p2").require(family),
+    )
+    assert seen["p1"].find(forged, "outgoing")
+    assert seen["p2"].find(forged) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_forged_packets_arrive_where_nothing_checks_sources(lab: Lab, family: Family) -> None:
+    with unchecked_sources(lab, family):
+        _, forged, seen = forged_and_legal(lab, family)
+    (spoofed,) = seen["p2"].find(forged, "host")
+    assert spoofed.inner.source == host_addresses("p1").require(family) + 7
+
+
+def forged_and_legal(lab: Lab, family: Family) -> tuple[Nonce, Nonce, dict[str, Capture]]:
+    """Send both from p1 to p2, with captures in both pods."""
+    source, target = (host_addresses(host).require(family) for host in ("p1", "p2"))
+    legal, forged = both = Nonce.fresh(2)
     shots = [
-        packets.udp(a, b, nonce=legal_nonce, hop_limit=30),
-        packets.echo_request(forged, b, nonce=forged_nonce, hop_limit=30),
+        packets.udp(source, target, nonce=legal, hop_limit=30),
+        packets.echo_request(source + 7, target, nonce=forged, hop_limit=30),
     ]
-    both = [legal_nonce, forged_nonce]
     with (
-        capturing(lab.a, ["eth0"], both, expect=2) as leaving,
-        capturing(lab.b, ["eth0"], both, expect=2) as arriving,
+        capturing(lab.p1, ["eth0"], both, expect=2) as leaving,
+        capturing(lab.p2, ["eth0"], both, settle=0.3) as arriving,
     ):
-        for shot in packets.send(lab.a, shots):
+        for shot in packets.send(lab.p1, shots[::-1]):
             shot.require_sent()
     for capture in (leaving, arriving):
         capture.require_complete()
-    (left,) = leaving.require(legal_nonce, "the legal packet", "outgoing")
-    (arrived,) = arriving.require(legal_nonce, "the legal packet", "host")
-    assert left.inner.hop_limit == 30
-    assert arrived.inner.hop_limit == 29
-    assert arrived.encapsulation is None
-    assert (arrived.outer.source, arrived.outer.target) == (a, b)
-    (spoofed,) = arriving.find(forged_nonce, "host")
-    assert spoofed.inner.source == forged
+    return legal, forged, {"p1": leaving, "p2": arriving}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_drop_on_the_way_is_seen_by_the_capture(lab: Lab, family: Family) -> None:
-    a, b = host_addresses("a").require(family), host_addresses("b").require(family)
+    a, b = host_addresses("p1").require(family), host_addresses("p2").require(family)
     (nonce,) = Nonce.fresh()
     with (
-        faults.fault(lab.namespace("router"), family, faults.drop()),
-        capturing(lab.b, ["eth0"], [nonce], settle=0.1) as arriving,
-        capturing(lab.a, ["eth0"], [nonce], expect=1) as leaving,
+        faults.fault(lab.namespace("n2"), family, nft.drop()),
+        capturing(lab.p2, ["eth0"], [nonce], settle=0.1) as arriving,
+        capturing(lab.p1, ["eth0"], [nonce], expect=1) as leaving,
     ):
-        packets.send(lab.a, [packets.udp(a, b, nonce=nonce)])[0].require_sent()
+        packets.send(lab.p1, [packets.udp(a, b, nonce=nonce)])[0].require_sent()
     leaving.require(nonce, "the packet on its way out", "outgoing")
     assert arriving.find(nonce) == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_bulk_transfer_does_not_fill_a_capture(lab: Lab, family: Family) -> None:
-    a, b = host_addresses("a").require(family), host_addresses("b").require(family)
+    a, b = host_addresses("p1").require(family), host_addresses("p2").require(family)
     (nonce,) = Nonce.fresh()
     with (
-        capturing(lab.b, ["eth0"], [nonce], expect=1) as filtered,
-        capturing(lab.b, ["eth0"], [nonce], longest=None) as unfiltered,
+        capturing(lab.p2, ["eth0"], [nonce], expect=1) as filtered,
+        capturing(lab.p2, ["eth0"], [nonce], longest=None) as unfiltered,
     ):
-        tcp_bulk(lab.a, b, PORT, 16 * MIB)
-        packets.send(lab.a, [packets.udp(a, b, nonce=nonce)])[0].require_sent()
+        tcp_bulk(lab.p1, b, PORT, 16 * MIB)
+        packets.send(lab.p1, [packets.udp(a, b, nonce=nonce)])[0].require_sent()
     filtered.require_complete()
     filtered.require(nonce, "the small packet", "host")
     assert unfiltered.seen + unfiltered.drops > filtered.seen + 100, "segments are left out"
@@ -237,9 +254,9 @@ def test_a_bulk_transfer_does_not_fill_a_capture(lab: Lab, family: Family) -> No
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bulk_is_intact_both_ways(lab: Lab, family: Family) -> None:
-    target = host_addresses("b").require(family)
+    target = host_addresses("p2").require(family)
     for down in (False, True):
-        moved = tcp_bulk(lab.a, target, PORT, 4 * MIB, down=down)
+        moved = tcp_bulk(lab.p1, target, PORT, 4 * MIB, down=down)
         assert moved.outcome is Outcome.REACHED, moved
         assert moved.moved == 4 * MIB
 
@@ -247,7 +264,7 @@ def test_bulk_is_intact_both_ways(lab: Lab, family: Family) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [0, 1, 2000, 8000, 60_000])
 def test_datagrams_of_all_sizes_come_back(lab: Lab, family: Family, size: int) -> None:
-    (seen,) = run(lab.a, [probe("b", family, Protocol.UDP, size=size)])
+    (seen,) = run(lab.p1, [probe("p2", family, Protocol.UDP, size=size)])
     assert seen.outcome is Outcome.REACHED, seen
 
 
@@ -255,10 +272,10 @@ def test_datagrams_of_all_sizes_come_back(lab: Lab, family: Family, size: int) -
 def test_a_packet_too_big_for_the_path_is_reported_not_lost(lab: Lab, family: Family) -> None:
     fits = 1500 - 8 - (20 if family is Family.IPV4 else 40)
     good, bad = run(
-        lab.a,
+        lab.p1,
         [
-            probe("b", family, Protocol.ICMP, size=fits, dont_fragment=True),
-            probe("b", family, Protocol.ICMP, size=fits + 1, dont_fragment=True),
+            probe("p2", family, Protocol.ICMP, size=fits, dont_fragment=True),
+            probe("p2", family, Protocol.ICMP, size=fits + 1, dont_fragment=True),
         ],
     )
     assert good.outcome is Outcome.REACHED, good
@@ -269,35 +286,35 @@ def test_a_packet_too_big_for_the_path_is_reported_not_lost(lab: Lab, family: Fa
 @pytest.mark.parametrize("family", FAMILIES)
 def test_200_parallel_flows_all_complete(lab: Lab, family: Family) -> None:
     for protocol in PROTOCOLS:
-        made = [probe("b", family, protocol, timeout=5.0) for _ in range(200)]
-        outcomes = {o.outcome for o in run(lab.a, made)}
+        made = [probe("p2", family, protocol, timeout=5.0) for _ in range(200)]
+        outcomes = {o.outcome for o in run(lab.p1, made)}
         assert outcomes == {Outcome.REACHED}, protocol
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_listener_of_one_family_is_deaf_to_the_other(lab: Lab, family: Family) -> None:
-    listener = lab.b.call_one("listen", version=family.version)
-    same = probe("b", family, Protocol.TCP, port=listener["port"])
-    other = probe("b", family.other, Protocol.TCP, port=listener["port"])
-    seen = run(lab.a, [same, other])
-    lab.b.call("close", handle=listener["handle"])
+    listener = lab.p2.call_one("listen", version=family.version)
+    same = probe("p2", family, Protocol.TCP, port=listener["port"])
+    other = probe("p2", family.other, Protocol.TCP, port=listener["port"])
+    seen = run(lab.p1, [same, other])
+    lab.p2.call("close", handle=listener["handle"])
     assert [o.outcome for o in seen] == [Outcome.REACHED, Outcome.REFUSED]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_held_connection_knows_its_longest_gap(lab: Lab, family: Family) -> None:
-    target = str(host_addresses("b").require(family))
-    hold = lab.a.call_one("connect_hold", target=target, port=PORT, interval=0.02)
-    with faults.fault(lab.namespace("router"), family, faults.drop()):
-        one_way(lab.a, lab.b, family, count=2, patience=0.4)
-        assert lab.a.call_one("report", handle=hold["handle"])["longest_gap"] > 0.3
+    target = str(host_addresses("p2").require(family))
+    hold = lab.p1.call_one("connect_hold", target=target, port=PORT, interval=0.02)
+    with faults.fault(lab.namespace("n2"), family, nft.drop()):
+        one_way(lab.p1, lab.p2, family, count=2, patience=0.4)
+        assert lab.p1.call_one("report", handle=hold["handle"])["longest_gap"] > 0.3
     alive = eventually(
-        lambda: lab.a.call_one("report", handle=hold["handle"])["echoed"],
+        lambda: lab.p1.call_one("report", handle=hold["handle"])["echoed"],
         lambda echoed: echoed > 20,
         within=10,
         every=0.1,
     )
-    report = lab.a.call_one("close", handle=hold["handle"])
+    report = lab.p1.call_one("close", handle=hold["handle"])
     assert report["alive"]
     assert report["echoed"] >= alive
     assert 0.3 < report["longest_gap"] < 10
@@ -305,8 +322,8 @@ def test_a_held_connection_knows_its_longest_gap(lab: Lab, family: Family) -> No
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_connection_that_cannot_be_held_says_why(lab: Lab, family: Family) -> None:
-    target = str(host_addresses("b").require(family))
-    hold = lab.a.call_one("connect_hold", target=target, port=PORT + 1)
+    target = str(host_addresses("p2").require(family))
+    hold = lab.p1.call_one("connect_hold", target=target, port=PORT + 1)
     assert (hold["handle"], hold["outcome"]) == (None, Outcome.REFUSED)
 
 
