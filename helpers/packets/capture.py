@@ -1,182 +1,32 @@
-"""Forged packets: built with scapy here, sent and captured as bytes by agents.
-
-Each packet carries a nonce of 16 bytes, and a capture is searched for it. An absent packet proves
-something only when the capture lost nothing, a legal packet arrived the same way just before, and
-the forged one is known to have left: ``Capture.require`` and ``Shot.require_sent`` say so.
+"""Frames that agents captured: dissected, searched for nonces, and known to be complete or not.
 
 Only the needed scapy layers are imported: ``scapy.all`` costs 2 s of every worker's start.
 """
 
 from __future__ import annotations
 
-import itertools
-import secrets
-import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Final
 
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN  # noqa: F401  # its import makes scapy dissect UDP 4789
-from scapy.packet import Packet, Raw
+from scapy.packet import Packet
 
 from helpers.agents.client import Agent
 from helpers.model import IPAddress
+from helpers.packets.nonce import Nonce
 from helpers.verdicts import Inconclusive
-
-NONCE_BYTES: Final = 16
-_RUN: Final = secrets.token_bytes(8)  # tells the packets of this process from all others'
-_flows = itertools.count(1)
 
 VXLAN_PORT: Final = 4789  # Calico's default, FelixConfiguration.vxlanPort
 WIREGUARD_PORTS: Final = (51820, 51821)  # FelixConfiguration.wireguardListeningPort, ...PortV6
 IPIP: Final = 4
 LONGEST_PROBE: Final = 1024  # bytes of a frame: what is forged here is shorter, encapsulated too
 IPV6_IN_IP: Final = 41
-
-
-@dataclass(frozen=True, slots=True)
-class Nonce:
-    """What a packet is found by: run, flow and sequence number."""
-
-    flow: int
-    sequence: int = 0
-
-    def __bytes__(self) -> bytes:
-        return _RUN + struct.pack("!II", self.flow, self.sequence)
-
-    @classmethod
-    def fresh(cls, count: int = 1) -> list[Nonce]:
-        """Nonces of one new flow."""
-        flow = next(_flows)
-        return [cls(flow, sequence) for sequence in range(count)]
-
-
-@dataclass(frozen=True, slots=True)
-class Forged:
-    """An IP packet ready to be sent: header included, all fields as we want them."""
-
-    nonce: Nonce
-    source: IPAddress
-    target: IPAddress
-    data: bytes
-
-    @property
-    def label(self) -> str:
-        return f"{self.source} -> {self.target} ({len(self.data)} bytes)"
-
-
-def udp(
-    source: IPAddress,
-    target: IPAddress,
-    *,
-    nonce: Nonce | None = None,
-    sport: int = 40_000,
-    dport: int = 9,
-    hop_limit: int = 64,
-    padding: int = 0,
-) -> Forged:
-    """A UDP datagram; the source may be anybody's.
-
-    Raises:
-        ValueError: source and target are of different families.
-    """
-    nonce = nonce or Nonce.fresh()[0]
-    transport = UDP(sport=sport, dport=dport) / Raw(bytes(nonce) + b"." * padding)
-    return _forged(source, target, hop_limit, transport, nonce)
-
-
-def echo_request(
-    source: IPAddress,
-    target: IPAddress,
-    *,
-    nonce: Nonce | None = None,
-    hop_limit: int = 64,
-    padding: int = 0,
-) -> Forged:
-    """An ICMP or ICMPv6 echo request; the source may be anybody's.
-
-    Raises:
-        ValueError: source and target are of different families.
-    """
-    nonce = nonce or Nonce.fresh()[0]
-    data = bytes(nonce) + b"." * padding
-    ident, number = nonce.flow & 0xFFFF, nonce.sequence & 0xFFFF
-    # ICMPv6 carries a pseudo-header checksum and types of its own (RFC 4443), ICMP does not.
-    transport = (
-        ICMP(type=8, id=ident, seq=number) / Raw(data)
-        if target.version == 4
-        else ICMPv6EchoRequest(id=ident, seq=number, data=data)
-    )
-    return _forged(source, target, hop_limit, transport, nonce)
-
-
-def _forged(
-    source: IPAddress, target: IPAddress, hop_limit: int, transport: Packet, nonce: Nonce
-) -> Forged:
-    if source.version != target.version:
-        raise ValueError(f"source {source} and target {target} are of different families")
-    header = (
-        IP(src=str(source), dst=str(target), ttl=hop_limit)
-        if target.version == 4
-        else IPv6(src=str(source), dst=str(target), hlim=hop_limit)
-    )
-    return Forged(nonce, source, target, bytes(header / transport))
-
-
-# -- sending --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A packet and whether the sender's kernel took it."""
-
-    packet: Forged
-    sent: bool
-    error: str | None
-
-    def require_sent(self) -> None:
-        """Demand that it left the sender's socket.
-
-        Raises:
-            Inconclusive: it did not: whatever follows says nothing of the network.
-        """
-        if not self.sent:
-            raise Inconclusive(f"packet {self.packet.label} did not leave: {self.error}")
-
-
-def send(
-    agent: Agent,
-    packets: Sequence[Forged],
-    *,
-    interface: str | None = None,
-    interval: float = 0.0,
-) -> list[Shot]:
-    """Send packets in order; the kernel routes them by destination and leaves the source alone.
-
-    Raises:
-        Inconclusive: the agent was lost or may not use raw sockets.
-    """
-    families = {f"raw{packet.target.version}" for packet in packets}
-    agent.require(*sorted(families))
-    results = agent.call(
-        "send_packets",
-        len(packets) * interval + 10,
-        packets=[packet.data.hex() for packet in packets],
-        interface=interface,
-        interval=interval,
-    )
-    return [
-        Shot(packet, bool(result["sent"]), result["error"])
-        for packet, result in zip(packets, results, strict=True)
-    ]
-
-
-# -- capturing ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
