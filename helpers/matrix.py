@@ -14,6 +14,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Final
 
+from helpers.figures import record_matrix
 from helpers.model import Family
 from helpers.probes import Observation, Outcome
 from helpers.verdicts import Inconclusive
@@ -127,12 +128,13 @@ class Matrix(Mapping[Cell, Outcome]):
 
 
 def decide(observed: Matrix, expected: Matrix) -> None:
-    """Demand that the observation is as expected.
+    """Demand that the observation is as expected. The report draws what was compared.
 
     Raises:
         AssertionError: at least one cell that was really probed differs.
         Inconclusive: all cells that differ are probes that did not run.
     """
+    record_matrix(observed, expected)
     if observed == expected:
         return
     differing = _differing(observed, expected)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from helpers import waiting
+from helpers import figures, waiting
 from helpers.decide import Decision, decide
 from helpers.evidence import Evidence
 from helpers.features import why_not
@@ -128,7 +128,9 @@ def _evidence_of(item: pytest.Item) -> Evidence:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if _requirement in item.stash:
-        waiting.drain_waits()  # waits of an earlier test's cleanup are not this test's
+        # What an earlier test's cleanup left is not this test's.
+        waiting.drain_waits()
+        figures.drain_matrices()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -174,6 +176,9 @@ def _record(item: pytest.Item, report: pytest.TestReport, decision: Decision) ->
     files: list[str] = []
     if directory is not None:
         collected = _evidence_of(item)
+        drawn = figures.drain_matrices()
+        if drawn:
+            collected.attach(figures.MATRIX_FILE, drawn, always=True)
         if report.failed:
             collected.attach("failure.txt", report.longreprtext + "\n")
         beside = directory / f"{requirement.id}-{family}"
