@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from helpers.calico import Block, BlockAffinity, IPPool, NodeNetwork
+from helpers.facts_summary import summarized
 from helpers.model import Family, IPNetwork
 from helpers.once import once
 from helpers.views import NodeView
@@ -163,21 +164,7 @@ class Facts:
 
     def summary(self) -> dict[str, Any]:
         """What results.json says of the cluster."""
-        return {
-            "kubernetes": self.kubernetes,
-            "calico": self.calico,
-            "podCIDRs": [str(c) for c in self.declared_pod_cidrs],
-            "serviceCIDRs": [str(c) for c in self.service_cidrs],
-            "nodes": [
-                {
-                    "name": node.name,
-                    "proxyMode": self.proxy_mode(node.name),
-                    "kernel": node.kernel,
-                    "addresses": [str(a) for a in node.internal_ips.all],
-                }
-                for node in self.nodes
-            ],
-        }
+        return summarized(self)
 
 
 def observe(kube: Kube, agents: AgentPool) -> dict[str, Any]:
@@ -198,6 +185,8 @@ def observe(kube: Kube, agents: AgentPool) -> dict[str, Any]:
         "blocks": kube.calico("IPAMBlock"),
         "affinities": kube.calico("BlockAffinity"),
         "felix": kube.calico("FelixConfiguration"),
+        "global_policies": kube.calico("GlobalNetworkPolicy"),
+        "corefile": _config_map(kube, "coredns", "Corefile"),
     }
 
 

@@ -22,14 +22,22 @@ def told(findings: Sequence[str]) -> str:
     return "\n".join([head, *(f"- {line}" for line in lines)])
 
 
+class Found(AssertionError):  # noqa: N818  # a verdict, not an error
+    """A promise does not hold; the message folds what is too much of ``findings``."""
+
+    def __init__(self, findings: Sequence[str]) -> None:
+        super().__init__(told(findings))
+        self.findings = tuple(findings)
+
+
 def demand_none(findings: Sequence[str]) -> None:
     """The promise holds only when nothing was found.
 
     Raises:
-        AssertionError: with every finding as a sentence.
+        Found: an AssertionError with every finding as a sentence.
     """
     if findings:
-        raise AssertionError(told(findings))
+        raise Found(findings)
 
 
 def listed(values: Iterable[object]) -> str:

@@ -127,11 +127,20 @@ class Matrix(Mapping[Cell, Outcome]):
         return f"{told} ({', '.join(causes)})" if causes else told
 
 
+class Differs(AssertionError):  # noqa: N818  # a verdict, not an error
+    """An observation is not as expected; carries both."""
+
+    def __init__(self, message: str, observed: Matrix, expected: Matrix) -> None:
+        super().__init__(message)
+        self.observed = observed
+        self.expected = expected
+
+
 def decide(observed: Matrix, expected: Matrix) -> None:
     """Demand that the observation is as expected. The report draws what was compared.
 
     Raises:
-        AssertionError: at least one cell that was really probed differs.
+        Differs: an AssertionError: at least one cell that was really probed differs.
         Inconclusive: all cells that differ are probes that did not run.
     """
     record_matrix(observed, expected)
@@ -141,7 +150,7 @@ def decide(observed: Matrix, expected: Matrix) -> None:
     message = "\n".join(explain_matrix(observed, expected))
     if all(observed.get(cell) is Outcome.INCONCLUSIVE for cell in differing):
         raise Inconclusive(message)
-    raise AssertionError(message)
+    raise Differs(message, observed, expected)
 
 
 def explain_matrix(left: Matrix, right: Matrix) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from helpers import probes
 from helpers.agents.client import Agent
-from helpers.matrix import Cell, Matrix, decide, explain_matrix
+from helpers.matrix import Cell, Differs, Matrix, decide, explain_matrix
 from helpers.model import Family, IPAddress, Protocol
 from helpers.probes import Observation, Outcome, Probe
 from helpers.verdicts import Blocked, Inconclusive
@@ -150,8 +150,8 @@ def demand_reached(steps: Sequence[Step], hint: str) -> list[Answered]:
     answered = carry_out(steps)
     try:
         decide(folded(answered), expected(steps))
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{hint}") from None
+    except Differs as error:
+        raise Differs(f"{error}\n{hint}", error.observed, error.expected) from None
     return answered
 
 
@@ -199,8 +199,10 @@ def answered_in_time(
     except NotSettled as late:
         if isinstance(late.last, Matrix) and not all_reached(late.last):
             head, *story = str(late).splitlines()
-            differing = explain_matrix(late.last, expected(steps))
-            raise AssertionError("\n".join([head, *differing, NOT_FOLLOWED, *story])) from late
+            wanted = expected(steps)
+            differing = explain_matrix(late.last, wanted)
+            message = "\n".join([head, *differing, NOT_FOLLOWED, *story])
+            raise Differs(message, late.last, wanted) from late
         raise
 
 

@@ -19,6 +19,7 @@ from helpers.decide import Decision, decide
 from helpers.evidence import Evidence
 from helpers.features import why_not
 from helpers.model import Family, Level, Verdict
+from helpers.observed import observed
 from helpers.requirements import Requirement, RequirementError, requirement_of
 from helpers.tracebacks import drop_entries_without_line
 
@@ -146,7 +147,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if decision is None:
         return report
     _retell(item, report, decision)
-    record = (PROPERTY, json.dumps(_record(item, report, decision), default=str))
+    record = (PROPERTY, json.dumps(_record(item, report, decision, error), default=str))
     item.user_properties.append(record)
     report.user_properties.append(record)
     return report
@@ -169,7 +170,12 @@ def _retell(item: pytest.Item, report: pytest.TestReport, decision: Decision) ->
         report.outcome = "failed"
 
 
-def _record(item: pytest.Item, report: pytest.TestReport, decision: Decision) -> dict[str, Any]:
+def _record(
+    item: pytest.Item,
+    report: pytest.TestReport,
+    decision: Decision,
+    error: BaseException | None,
+) -> dict[str, Any]:
     requirement = item.stash[_requirement]
     family = family_of(item)
     directory = item.config.stash.get(run_directory, None)
@@ -194,6 +200,7 @@ def _record(item: pytest.Item, report: pytest.TestReport, decision: Decision) ->
         "seconds": round(report.duration, 3),
         "waits": [asdict(wait) for wait in waiting.drain_waits()],
         "evidence": files,
+        "observed": observed(error),
         "losses": _losses(getattr(item, "funcargs", {})),
         "noCluster": decision.no_cluster,
         "cluster": _cluster(getattr(item, "funcargs", {})),

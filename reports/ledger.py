@@ -14,6 +14,7 @@ from helpers.requirements import Requirement
 from reports.exit_codes import Ending
 from reports.model import (
     RESULTS_FILE,
+    Cell,
     ClusterInfo,
     LostAgent,
     NotTested,
@@ -58,6 +59,7 @@ class Ledger:
             self.no_cluster = record["reason"].removeprefix("no cluster: ")
         self._lost += [LostAgent(**loss, test=node_id) for loss in record["losses"]]
         self._decided[node_id] = None
+        seen = record.get("observed") or {}
         new = RequirementResult(
             id=requirement.id,
             family=record["family"],
@@ -70,6 +72,9 @@ class Ledger:
             test=node_id,
             waits=tuple(Wait(**wait) for wait in record["waits"]),
             evidence=tuple(record["evidence"]),
+            findings=tuple(seen.get("findings", ())),
+            cells=tuple(Cell(**cell) for cell in seen.get("cells", ())),
+            blocked_by=seen.get("blockedBy"),
         )
         old = self._results.get(new.key)
         self._results[new.key] = new if old is None else _merged(old, new)
@@ -144,5 +149,7 @@ def _merged(old: RequirementResult, new: RequirementResult) -> RequirementResult
             "seconds": round(old.seconds + new.seconds, 3),
             "waits": old.waits + new.waits,
             "evidence": tuple(dict.fromkeys(old.evidence + new.evidence)),
+            "findings": old.findings + new.findings,
+            "cells": old.cells + new.cells,
         }
     )

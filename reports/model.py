@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -42,6 +42,21 @@ class Wait(Part):
     settled: bool = True
 
 
+class Cell(Part):
+    """One relation that probes decided: ``observed`` and ``expected`` are outcomes."""
+
+    source: str
+    target: str
+    detail: str = ""
+    observed: str
+    expected: str
+    note: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.observed == self.expected
+
+
 class RequirementResult(Part):
     """Verdict about one requirement in one family."""
 
@@ -57,6 +72,13 @@ class RequirementResult(Part):
     repeat: str = Field(default="", description="command that repeats this test alone")
     waits: tuple[Wait, ...] = ()
     evidence: tuple[str, ...] = Field(default=(), description="files beside results.json")
+    findings: tuple[str, ...] = Field(
+        default=(), description="every sentence of a failure; the reason folds what is too much"
+    )
+    cells: tuple[Cell, ...] = Field(
+        default=(), description="of a failure about who reaches whom: all cells, good ones too"
+    )
+    blocked_by: str | None = Field(default=None, description="id of the requirement that blocks")
 
     @property
     def key(self) -> tuple[str, FamilyName]:
@@ -73,6 +95,38 @@ class Node(Part):
     proxy_mode: str
     kernel: str
     addresses: tuple[str, ...]
+    pod_cidrs: tuple[str, ...] = Field(default=(), alias="podCIDRs")
+    calico_addresses: tuple[str, ...] = Field(
+        default=(), description="where Calico's BIRD peers with it"
+    )
+    cni_assigns: tuple[str, ...] = Field(
+        default=(), description="families that its CNI configuration asks for"
+    )
+
+
+class Pool(Part):
+    """A Calico IPPool."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    cidr: str
+    disabled: bool
+    nat_outgoing: bool
+    ipip_mode: str
+    vxlan_mode: str
+    node_selector: str
+
+
+class GlobalPolicy(Part):
+    """A Calico GlobalNetworkPolicy: ``allowsAll`` are families that a rule allows altogether."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    order: float | None
+    selector: str
+    allows_all: tuple[str, ...]
 
 
 class ClusterInfo(Part):
@@ -87,6 +141,19 @@ class ClusterInfo(Part):
     # pydantic's generator would spell these podCidrs; Kubernetes spells them podCIDRs.
     pod_cidrs: tuple[str, ...] = Field(default=(), alias="podCIDRs")
     service_cidrs: tuple[str, ...] = Field(default=(), alias="serviceCIDRs")
+    controller_pod_cidrs: tuple[str, ...] = Field(
+        default=(),
+        alias="controllerPodCIDRs",
+        description="--cluster-cidr of kube-controller-manager",
+    )
+    pools: tuple[Pool, ...] = ()
+    kube_proxy: Mapping[str, Any] = Field(default={}, description="its configuration, in part")
+    calico_node: Mapping[str, str] = Field(default={}, description="its environment, in part")
+    felix: Mapping[str, Mapping[str, Any]] = Field(
+        default={}, description="FelixConfigurations by name, in part"
+    )
+    global_policies: tuple[GlobalPolicy, ...] = ()
+    corefile: str = Field(default="", description="what CoreDNS is configured with")
 
 
 class RunInfo(Part):
