@@ -49,6 +49,7 @@ class Agent:
         node: node that it runs on, None outside of the cluster.
         addresses: where others reach its echo server.
         port: TCP and UDP port of its echo server.
+        typed: see the property; ``{pod}`` stands for the agent's pod.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Agent:
         port: int = 8080,
         identity: str | None = None,
         on_loss: Callable[[Loss], None] | None = None,
+        typed: str = "",
     ) -> None:
         self.name = name
+        self._typed = typed
         self.node = node
         self.addresses = addresses
         self.port = port
@@ -93,6 +96,11 @@ class Agent:
         if self._identity is None:
             self._identity = str(self.hello["name"])
         return self._identity
+
+    @property
+    def typed(self) -> str:
+        """What a person types in front of a command to run it where the agent is."""
+        return self._typed.format(pod=self.identity) if self._typed else ""
 
     def moved(self, identity: str, addresses: DualAddresses) -> None:
         """The agent's pod was replaced: it answers by another name and from other addresses."""

@@ -6,6 +6,7 @@ asking for it says why, as ``Blocked`` (its pod has no network) or ``Inconclusiv
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _TITLES: Final = {
     deploy.PEER_AGENTS: "peer agent",
     deploy.NODE_AGENTS: "node agent",
 }
+TYPED: Final = "kubectl -n {namespace} exec {{pod}} -c agent --"
 READY_WITHIN: Final = 120.0  # seconds; a node with a guest kernel unpacks and starts slowly
 
 
@@ -169,6 +171,7 @@ class AgentPool:
                     port=port,
                     identity=pod,
                     on_loss=self.losses.append,
+                    typed=TYPED.format(namespace=namespace),
                 )
             return self._made[key]
 
@@ -212,6 +215,7 @@ class AgentPool:
             port=deploy.POD_PORT if in_pods else deploy.NODE_PORT,
             identity=entry.pod,
             on_loss=self.losses.append,
+            typed=TYPED.format(namespace=AGENT_NAMESPACE),
         )
         return agent
 
@@ -223,6 +227,7 @@ class AgentPool:
             addresses=outside.internet,
             port=deploy.POD_PORT,
             on_loss=self.losses.append,
+            typed=shlex.join([*outside.docker, "exec", outside.container]),
         )
 
 

@@ -28,9 +28,10 @@ NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17}
 ICMP_NUMBER = {Family.IPV4: 1, Family.IPV6: 58}
 REGISTER = 1
 DROP = 0
-EQUAL, UNEQUAL = 0, 1
+EQUAL, UNEQUAL, GREATER = 0, 1, 4
+BYTEORDER_HTON = 1
 # Keys of meta and ct, result and flags of fib: linux/netfilter/nf_tables.h.
-META_PRIORITY, META_L4PROTO, META_IIFNAME, META_OIFNAME = 2, 16, 6, 7
+META_LEN, META_PRIORITY, META_L4PROTO, META_IIFNAME, META_OIFNAME = 0, 2, 16, 6, 7
 CT_STATE, CT_INVALID = 0, 1
 FIB_SADDR_IIF = 1 << 0 | 1 << 3
 # pyroute2 encodes the result as a flag and calls the one with number 1, the interface, UNSPEC.
@@ -116,6 +117,18 @@ def extension(header: int) -> list[Expression]:
         "flags": frozenset({"NFT_EXTHDR_F_PRESENT"}),
     }
     return [genex("exthdr", look), compared(b"\1")]
+
+
+def protocol(number: int) -> list[Expression]:
+    """Continue for packets with an upper layer, behind any extension headers."""
+    return [genex("meta", {"dreg": REGISTER, "key": META_L4PROTO}), compared(bytes([number]))]
+
+
+def longer_than(octets: int) -> list[Expression]:
+    """Continue for packets of more octets in all."""
+    length = genex("meta", {"dreg": REGISTER, "key": META_LEN})
+    turned = {"sreg": REGISTER, "dreg": REGISTER, "op": BYTEORDER_HTON, "len": 4, "size": 4}
+    return [length, genex("byteorder", turned), compared(octets.to_bytes(4, "big"), GREATER)]
 
 
 def source(address: IPAddress) -> list[Expression]:

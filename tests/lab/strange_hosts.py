@@ -1,0 +1,103 @@
+"""Hosts in the lab that do what no host should: they answer what they must not even take.
+
+Each is a thread with sockets in a pod's namespace, beside the kernel's own stack.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrRouting
+
+from helpers.model import Family
+from helpers.packets.extension import chained
+from helpers.packets.upper import UDP, internet_checksum
+from tests.lab import nft
+from tests.lab.topology import PORT, Lab, host_addresses
+
+ETHERNET = 14
+PORTS = PORT.to_bytes(2, "big") + (20_000).to_bytes(2, "big")  # from the echo server, to anybody
+
+
+@contextmanager
+def strange(lab: Lab, host: str, handle: Callable[[bytes], list[bytes]]) -> Iterator[None]:
+    """``handle`` gets every IPv6 packet that comes to the pod, and its results are sent."""
+    made: list[socket.socket] = []
+
+    def open_sockets() -> None:
+        listening = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD))
+        listening.bind(("eth0", 0x86DD))
+        listening.settimeout(0.1)
+        sending = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        made.extend([listening, sending])
+
+    nft.inside(lab.namespace(host), open_sockets)
+    listening, sending = made
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                frame, (_, _, kind, *_) = listening.recvfrom(65_535)
+            except TimeoutError:
+                continue
+            if kind == socket.PACKET_OUTGOING:
+                continue
+            for packet in handle(frame[ETHERNET:]):
+                sending.sendto(packet, (socket.inet_ntop(socket.AF_INET6, packet[24:40]), 0))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        for each in made:
+            each.close()
+
+
+def executing_routing_headers(packet: bytes) -> list[bytes]:
+    """What RFC 2460 wanted of type 0, and RFC 5095 forbids: on to the next address."""
+    parsed = IPv6(packet)
+    header = parsed.getlayer(IPv6ExtHdrRouting)
+    if header is None or header.type != 0 or not header.segleft:
+        return []
+    upper = bytes(header.payload)
+    source, hop = ip_address(parsed.src), ip_address(header.addresses[0])
+    return [chained(source, hop, [], (header.nh, upper))]
+
+
+class Reassembler:
+    """Puts fragments together whatever they are, and answers like an echo server."""
+
+    def __init__(self, host: str) -> None:
+        self.own = str(host_addresses(host).require(Family.IPV6))
+        self.parts: dict[int, bytearray] = {}
+
+    def __call__(self, packet: bytes) -> list[bytes]:
+        parsed = IPv6(packet)
+        header = parsed.getlayer(IPv6ExtHdrFragment)
+        if header is None or parsed.dst != self.own:
+            return []
+        whole = self.parts.setdefault(header.id, bytearray())
+        data, start = bytes(header.payload), header.offset * 8
+        whole.extend(bytes(max(0, start + len(data) - len(whole))))
+        whole[start : start + len(data)] = data
+        if header.m:
+            return []
+        del self.parts[header.id]
+        return [_udp_answer(parsed.src, self.own, bytes(whole))]
+
+
+def _udp_answer(client: str, own: str, datagram: bytes) -> bytes:
+    """An answer that carries the datagram's last bytes: the nonce is among them."""
+    payload = datagram[-64:]
+    header = PORTS + (8 + len(payload)).to_bytes(2, "big")
+    source, target = ip_address(own), ip_address(client)
+    total = internet_checksum(source, target, UDP, header + b"\0\0" + payload)
+    return chained(source, target, [], (UDP, header + total.to_bytes(2, "big") + payload))
