@@ -1,7 +1,8 @@
 """The agent: what runs inside of pods, on nodes and on the outside host.
 
 ``serve`` answers probes (a pod's main process); ``run`` executes batches that arrive as JSON lines
-on stdin and streams results as JSON lines to stdout.
+on stdin and streams results as JSON lines to stdout. ``flows`` sends and counts until it is told
+to end, whatever becomes of the session that started it.
 
 Standard library only, Python 3.9, nothing of ours from outside of this package: it is shipped as
 one archive (``helpers.agents.archive``) into containers whose image may be anybody's. Whatever

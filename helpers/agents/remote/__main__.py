@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``run``, or ``send`` for people who repeat a packet.
+"""The command line: ``serve``, ``run``, ``flows``, or ``send`` for people who repeat a packet.
 
 In the archive this module lies at the top, where Python looks for it.
 """
@@ -52,7 +52,7 @@ def send(packets: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(remote.__doc__ or "").splitlines()[0])
-    parser.add_argument("command", choices=["serve", "run", "send"])
+    parser.add_argument("command", choices=["serve", "run", "flows", "send"])
     parser.add_argument("packets", nargs="*", help="send: IP packets as hex")
     parser.add_argument("--name", default=os.environ.get("AGENT_NAME") or socket.gethostname())
     parser.add_argument("--node", default=os.environ.get("NODE_NAME", ""))
@@ -72,6 +72,11 @@ def main() -> None:
         from helpers.agents.remote.runner import Runner
 
         Runner(options.name, options.node).run()
+        return
+    if options.command == "flows":
+        from helpers.agents.remote import streams
+
+        streams.main()
         return
     # As PID 1 of a container there is no default action for signals, and nobody else reaps.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

@@ -42,6 +42,7 @@ MODULES = {
     "oneway": ("udp_collect", "udp_listen", "udp_send"),
     "packets": ("send_frames", "send_packets"),
     "probe": ("probe",),
+    "streams": ("clock", "flows_ask", "flows_start"),
     "tcp": ("connect_hold", "tcp_bulk"),
 }
 OPS = dict(sorted((op, f"{PACKAGE}.{name}") for name, ops in MODULES.items() for op in ops))
