@@ -1,6 +1,6 @@
 """Continuous flows against outages whose length is known.
 
-The outage is planted in the router's packet filter, in one direction of one family. Its edges are
+The outage is planted in a node's packet filter, in one direction of one family. Its edges are
 known as well as netlink answers: what a flow measures must agree within one of its intervals.
 """
 
@@ -22,7 +22,7 @@ from helpers.flows import RunningFlows, flowing, start, start_remote
 from helpers.model import FAMILIES, Family, Protocol
 from helpers.verdicts import Inconclusive
 from helpers.waiting import consistently
-from tests.lab import faults
+from tests.lab import faults, nft
 from tests.lab.topology import PORT, Lab, host_addresses
 
 ALL = (FlowKind.UDP, FlowKind.ICMP, FlowKind.TCP, FlowKind.CONNECT, FlowKind.IDLE)
@@ -51,8 +51,8 @@ def hold(seconds: float) -> None:
     consistently(lambda: True, bool, during=seconds, every=max(seconds, 0.001))
 
 
-def flow(lab: Lab, kind: FlowKind, family: Family, source: str = "a", **more: float) -> Flow:
-    to = {"a": "b", "b": "a"}[source]
+def flow(lab: Lab, kind: FlowKind, family: Family, source: str = "p1", **more: float) -> Flow:
+    to = {"p1": "p2", "p2": "p1"}[source]
     udp = kind is FlowKind.UDP
     return Flow(
         kind,
@@ -68,10 +68,10 @@ def flow(lab: Lab, kind: FlowKind, family: Family, source: str = "a", **more: fl
 
 @contextmanager
 def outage(lab: Lab, family: Family, seconds: float) -> Iterator[Outage]:
-    """Everything toward b is dropped in one family, for a time."""
-    rule = [*faults.toward(host_addresses("b").require(family)), *faults.drop()]
+    """Everything toward p2 is dropped in one family, for a time."""
+    rule = [*nft.toward(host_addresses("p2").require(family)), *nft.drop()]
     cut = Outage(before=time.time())
-    with faults.fault(lab.namespace("router"), family, rule):
+    with faults.fault(lab.namespace("n2"), family, rule):
         cut.begun = time.time()
         hold(seconds)
         cut.ending = time.time()
@@ -119,8 +119,8 @@ def test_without_a_fault_nothing_is_lost_and_nobody_stalls(lab: Lab, family: Fam
     by_kind = {report.flow.kind: report for report in reports}
     assert by_kind[FlowKind.UDP].sent > 40
     assert by_kind[FlowKind.IDLE].sent == 2, "at its beginning and at its end"
-    assert set(by_kind[FlowKind.TCP].servers) == {"b"}
-    assert set(by_kind[FlowKind.UDP].servers) == {str(host_addresses("a").require(family))}
+    assert set(by_kind[FlowKind.TCP].servers) == {"p2"}
+    assert set(by_kind[FlowKind.UDP].servers) == {str(host_addresses("p1").require(family))}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -130,7 +130,7 @@ def test_a_gap_is_measured_within_one_interval(lab: Lab, family: Family, seconds
         flow(lab, FlowKind.UDP, family, interval=0.01),
         *(flow(lab, kind, family) for kind in (FlowKind.ICMP, FlowKind.CONNECT)),
     ]
-    back = flow(lab, FlowKind.UDP, family, source="b", interval=0.01)
+    back = flow(lab, FlowKind.UDP, family, source="p2", interval=0.01)
     other = flow(lab, FlowKind.UDP, family.other, interval=0.01)
     seen = cut_through(lab, [*there, back, other], family, seconds)
     for each in there:
@@ -170,12 +170,12 @@ def test_a_busy_machine_is_no_gap_and_hides_none(lab: Lab, family: Family) -> No
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_percent_is_counted_and_its_gaps_are_short(lab: Lab, family: Family) -> None:
-    rule = [*faults.toward(host_addresses("b").require(family)), *faults.every(100), *faults.drop()]
+    rule = [*nft.toward(host_addresses("p2").require(family)), *nft.every(100), *nft.drop()]
     flows = [
         flow(lab, FlowKind.UDP, family, interval=0.005),
-        flow(lab, FlowKind.UDP, family, source="b", interval=0.005),
+        flow(lab, FlowKind.UDP, family, source="p2", interval=0.005),
     ]
-    with faults.fault(lab.namespace("router"), family, rule), flowing(flows) as running:
+    with faults.fault(lab.namespace("n2"), family, rule), flowing(flows) as running:
         hold(4.0)
         there, back = running.stop()
     assert there.sent // 100 <= there.lost <= there.sent // 100 + 1
@@ -195,10 +195,10 @@ def test_an_established_connection_stalls_and_a_reset_is_counted(lab: Lab, famil
     assert stalled.stalls[0].began <= seen.cut.begun + 2 * busy.every + stalled.uncertainty
     assert (seen.reports[idle].lost, seen.reports[idle].stalls) == (0, ())
 
-    rule = [*faults.speaking(family, Protocol.TCP, PORT), *faults.reset()]
+    rule = [*nft.speaking(family, Protocol.TCP, PORT), *nft.reset()]
     with flowing([busy, idle]) as running:
         hold(0.5)
-        with faults.fault(lab.namespace("router"), family, rule):
+        with faults.fault(lab.namespace("n2"), family, rule):
             hold(0.5)
         hold(1.5)
         reports = {report.flow: report for report in running.stop()}
@@ -213,7 +213,7 @@ def test_what_an_idle_connection_lost_shows_at_its_end(lab: Lab, family: Family)
     idle = flow(lab, FlowKind.IDLE, family, patience=0.5)
     with flowing([idle]) as running:
         hold(0.5)
-        with faults.fault(lab.namespace("router"), family, faults.drop()):
+        with faults.fault(lab.namespace("n2"), family, nft.drop()):
             (report,) = running.stop()
     assert (report.sent, report.lost) == (2, 1)
     assert report.gaps[0].still
@@ -225,14 +225,14 @@ def test_flows_outlive_the_session_that_started_them(lab: Lab, family: Family) -
     with flowing(flows) as running:
         hold(0.4)
         before = {report.flow: report.sent for report in running.look()}
-        for agent in (lab.a, lab.b):
+        for agent in (lab.p1, lab.p2):
             agent.close()
         hold(0.4)
         after = running.stop()
     for report in after:
         assert report.sent > before[report.flow]
         assert (report.lost, report.resets) == (0, ()), report
-    gone = running.senders[lab.a]
+    gone = running.senders[lab.p1]
     with pytest.raises(Inconclusive, match="refused"):
         gone.ask("report")
 
@@ -240,7 +240,7 @@ def test_flows_outlive_the_session_that_started_them(lab: Lab, family: Family) -
 def test_flows_that_nobody_asks_for_end_by_themselves(lab: Lab) -> None:
     running = RunningFlows()
     start(running, [flow(lab, FlowKind.ICMP, Family.IPV6)], lease=0.5)
-    remote = running.senders[lab.a]
+    remote = running.senders[lab.p1]
     hold(1.5)
     with pytest.raises(Inconclusive, match="refused"):
         remote.ask("report")
@@ -257,19 +257,19 @@ def test_a_receiver_whose_port_is_taken_is_not_started(lab: Lab) -> None:
 
 def test_clocks_of_agents_on_one_machine_agree(lab: Lab) -> None:
     """The lab's agents share a kernel: what is measured as their offset is what it can be off."""
-    a, b = clocks.read(lab.a), clocks.read(lab.b)
+    a, b = clocks.read(lab.p1), clocks.read(lab.p2)
     off = (a.ours - a.theirs) - (b.ours - b.theirs)
     assert abs(off) <= a.uncertainty + b.uncertainty
     assert max(a.uncertainty, b.uncertainty) < 0.1
 
 
 def test_routes_that_change_are_noted_when_they_do(lab: Lab) -> None:
-    watching = start_remote(lab.a, monitors=[{"kind": "routes"}])
+    watching = start_remote(lab.p1, monitors=[{"kind": "routes"}])
     began = watching.first
     for command in ("add", "del"):
         for prefix in ("198.51.100.0/24", "2001:db8:77::/64"):
             route = ["ip", "route", command, prefix, "dev", "eth0", "proto", "12"]
-            assert lab.a.call_one("run", argv=route)["rc"] == 0
+            assert lab.p1.call_one("run", argv=route)["rc"] == 0
     events = watching.ask("report")["events"]
     watching.ask("end")
     assert [(e["version"], e["text"]) for e in events if e["kind"] == "route"] == [
@@ -283,7 +283,7 @@ def test_routes_that_change_are_noted_when_they_do(lab: Lab) -> None:
 
 def test_processes_that_begin_and_end_are_noted(lab: Lab) -> None:
     watching = start_remote(
-        lab.a, monitors=[{"kind": "processes", "names": ["sleep"], "interval": 0.05}]
+        lab.p1, monitors=[{"kind": "processes", "names": ["sleep"], "interval": 0.05}]
     )
     hold(0.3)
     with subprocess.Popen(["sleep", "60"]) as process:
