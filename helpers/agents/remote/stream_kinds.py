@@ -1,4 +1,4 @@
-"""The kinds of continuous flows, and the receiver of one-way datagrams."""
+"""The kinds of continuous flows."""
 
 from __future__ import annotations
 
@@ -14,160 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.agents.remote.dns import RECORDS, dns_parse, dns_query
 from helpers.agents.remote.flows import Flow, TcpFlow
-from helpers.agents.remote.ledger import Bitmap, Ledger
-from helpers.agents.remote.outcomes import classify, error_text
+from helpers.agents.remote.outcomes import error_text
 from helpers.agents.remote.ping import PingFlow
 from helpers.agents.remote.probe import close_at_once
 from helpers.agents.remote.sockets import (
-    ANYWHERE,
     CHUNK,
     FAMILIES,
-    big_buffer,
     sockaddr,
-    version_of,
 )
+from helpers.agents.remote.stream import Stream
+from helpers.agents.remote.stream_udp import Datagrams
 
 if TYPE_CHECKING:
     from helpers.agents.remote.runner import Json
     from helpers.agents.remote.streams import Loop
 
-DATAGRAM = struct.Struct("!8sQd")  # nonce of the flow, number, sender's clock
 MESSAGE = struct.Struct("!Q")  # number of a message in an established connection
-SIZE = 64  # bytes of a datagram
-MARKS = 200  # resets that are told with their times
 LAST_WORD = 5.0  # seconds for the answer to what an idle connection says at its end
-
-
-class Stream:
-    """One continuous flow.
-
-    ``turn`` is called when the flow is due: it sends, and gives the seconds to the next turn, or
-    None when there is none.
-    """
-
-    def __init__(self, loop: Loop, spec: Json) -> None:
-        self.loop = loop
-        self.id: str = spec["id"]
-        self.target: str = spec["target"]
-        self.port = int(spec.get("port") or 0)
-        self.version = version_of(self.target)
-        self.interval = float(spec["interval"])
-        self.patience = float(spec["patience"])
-        self.spec = spec
-        self.ledger = Ledger(self.patience)
-        self.resets: list[Json] = []
-        self.reset_count = 0
-        self.servers: dict[str, int] = {}
-        self.own_errors = 0  # this host could not even try: says nothing of the network
-        self.halted = False
-
-    def turn(self, now: float) -> float | None:
-        if self.halted:
-            return None
-        self.send(now)
-        return self.interval
-
-    def send(self, now: float) -> None:
-        raise NotImplementedError
-
-    def halt(self, now: float) -> None:
-        """Send nothing more; what is on its way may still arrive."""
-        self.halted = True
-
-    def reset(self, why: str) -> None:
-        self.reset_count += 1
-        if len(self.resets) < MARKS:
-            self.resets.append({"at": time.monotonic(), "why": why})
-
-    def failed(self, number: int, error: OSError, stage: str) -> None:
-        code = error.errno or 0
-        if classify(code, self.target) == "inconclusive":
-            self.own_errors += 1
-        self.ledger.fail(number, error_text(code, stage))
-
-    def report(self, now: float, *, final: bool) -> Json:
-        return {
-            **self.ledger.report(now, final=final),
-            "resets": self.resets,
-            "reset_count": self.reset_count,
-            "servers": self.servers,
-            "own_errors": self.own_errors,
-        }
-
-
-class Datagrams(Stream):
-    """Numbered datagrams in one direction; the receivers know what arrived."""
-
-    def __init__(self, loop: Loop, spec: Json) -> None:
-        super().__init__(loop, spec)
-        self.nonce = bytes.fromhex(spec["nonce"])
-        # Not connected: an ICMP error would otherwise refuse the next datagram, unsent.
-        self.sock = socket.socket(FAMILIES[self.version], socket.SOCK_DGRAM)
-        self.sock.setblocking(False)
-        self.sock.bind(sockaddr(ANYWHERE[self.version], 0))
-        self.address = sockaddr(self.target, self.port)
-
-    def send(self, now: float) -> None:
-        number = self.ledger.send(now)
-        data = DATAGRAM.pack(self.nonce, number, now).ljust(SIZE, b".")
-        try:
-            self.sock.sendto(data, self.address)
-        except OSError as error:
-            self.failed(number, error, "on sending")
-
-
-class Receiver:
-    """Sees datagrams of any flow: {version, port}."""
-
-    def __init__(self, loop: Loop, spec: Json) -> None:
-        version = int(spec["version"])
-        self.sock = socket.socket(FAMILIES[version], socket.SOCK_DGRAM)
-        if version == 6:
-            self.sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # No SO_REUSEADDR: another socket on the same port would get what is meant for this one.
-        self.sock.bind(sockaddr(ANYWHERE[version], int(spec.get("port") or 0)))
-        self.sock.setblocking(False)
-        big_buffer(self.sock, 4 << 20)
-        self.port = int(self.sock.getsockname()[1])
-        self.seen: dict[bytes, Json] = {}
-        loop.watch(self.sock, self._readable, select.EPOLLIN)
-
-    def _readable(self, _: int) -> None:
-        with contextlib.suppress(OSError):
-            for _ in range(256):
-                data, peer = self.sock.recvfrom(2048)
-                if len(data) >= DATAGRAM.size:
-                    self._take(data, peer[0], time.monotonic())
-
-    def _take(self, data: bytes, source: str, now: float) -> None:
-        nonce, number, sent = DATAGRAM.unpack_from(data)
-        if number > 1 << 32:
-            return  # nobody's: a flow would take years to come so far
-        transit = now - sent  # of two clocks: only differences mean something
-        flow = self.seen.get(nonce)
-        if flow is None:
-            flow = {"map": Bitmap(), "least": transit, "most": transit, "sources": {}}
-            self.seen[nonce] = flow
-        flow["map"].add(number)
-        flow["least"] = min(flow["least"], transit)
-        flow["most"] = max(flow["most"], transit)
-        if source in flow["sources"] or len(flow["sources"]) < 32:
-            flow["sources"][source] = flow["sources"].get(source, 0) + 1
-        flow["last"] = now
-
-    def report(self) -> Json:
-        return {
-            nonce.hex(): {
-                "bits": flow["map"].text(),
-                "count": flow["map"].count,
-                "duplicates": flow["map"].duplicates,
-                "reordered": flow["map"].reordered,
-                "spread": flow["most"] - flow["least"],
-                "sources": flow["sources"],
-                "last": flow["last"],
-            }
-            for nonce, flow in self.seen.items()
-        }
 
 
 class Attempts(Stream):

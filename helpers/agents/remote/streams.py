@@ -24,7 +24,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from helpers.agents.remote.monitors import MONITORS
-from helpers.agents.remote.stream_kinds import KINDS, Receiver, Stream
+from helpers.agents.remote.stream import Stream
+from helpers.agents.remote.stream_kinds import KINDS
+from helpers.agents.remote.stream_udp import Receiver
 
 if TYPE_CHECKING:
     from helpers.agents.remote.runner import Call, Json
