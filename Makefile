@@ -37,6 +37,10 @@ unit: venv ## the harness's own tests
 live: deps venv ## the suites on a cluster of their own
 	$(RUN) pytest suites -n$(WORKERS)
 
+.PHONY: prove
+prove: deps venv ## plant faults in a cluster of its own: do exactly the right requirements turn red?
+	$(RUN) pytest suites --prove -n$(WORKERS) $(ARGS)
+
 .PHONY: lint
 lint: venv ## formatting, style and types
 	$(RUN) ruff format --check $(SOURCES)

@@ -13,5 +13,7 @@ pytest_plugins = [
     "helpers.plugin_outside",
     "helpers.plugin_workloads",
     "helpers.plugin_results",
+    "helpers.plugin_prove",
     "reports.collect",
+    "reports.collect_proof",
 ]

@@ -6,6 +6,7 @@ state_dir()/
   runs/RUN/NAME.lock                 held while this run's cluster NAME is being made
   clusters/NAME/intent.json          written before anything of NAME is made
   clusters/NAME/record.json          {"cluster": ...} or {"error": ...}: never tried again
+  clusters/NAME/fault.json           while a fault is planted: how it is healed (helpers.faults)
   clusters/NAME/...                  kubeconfig, logs, the run's shared state
 """
 

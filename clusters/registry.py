@@ -41,7 +41,7 @@ from clusters.records import (
     write_json,
 )
 from clusters.spec import ClusterSpec
-from helpers.naming import cache_dir, state_dir
+from helpers.naming import FAULT_JOURNAL, cache_dir, state_dir
 
 MAKER_SECONDS: Final = 5.0  # that a worker gets to end its creation by itself when the run ends
 LOGS_KEPT: Final = 5
@@ -264,6 +264,7 @@ def reap(progress: Progress = silent) -> list[str]:
     alive = {run.id for run in all_runs() if run.alive}
     for intent in all_intents():
         if intent.kept or intent.run in alive:
+            removed += _healed(intent, progress)
             continue
         processes.end_all(_survivors(intent.run), grace=2.0)
         if _try_to_destroy(intent, progress):
@@ -277,6 +278,20 @@ def reap(progress: Progress = silent) -> list[str]:
         if _stop_unused_engine(progress):
             removed.append("the private Docker engine")
     return removed
+
+
+def _healed(intent: Intent, progress: Progress) -> list[str]:
+    """Heal what a dead run planted in a cluster that stays."""
+    if not (intent.folder / FAULT_JOURNAL).exists():
+        return []
+    from clusters import faults
+
+    try:
+        healed = faults.reap(intent, progress)
+    except ClusterError as error:
+        progress(f"{intent.name}: {error}")
+        return []
+    return [healed] if healed else []
 
 
 def _survivors(run: str) -> list[Identity]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Final
 
 from filelock import ReadWriteLock
 
-from clusters import calico, engine, existing, lifecycle, netns, options, records, registry
+from clusters import calico, engine, existing, faults, lifecycle, netns, options, records, registry
 from clusters.api import Cluster, ClusterProvider
 from clusters.engine import Engine
 from clusters.errors import ClusterError, UnusableError
@@ -159,6 +160,8 @@ class ClusterSession:
             if not netns.inside(path):
                 netns.enter(path)
         self._about = existing.answering(cluster.kubeconfig, cluster.context)
+        expected = os.environ.get(faults.FAULT_VARIABLE)
+        faults.check(cluster, records.clusters_dir() / cluster.name, expected, self.tell)
         lifecycle.refresh(cluster)
         self.spec = cluster.spec
 

@@ -14,6 +14,7 @@ PRODUCT = "dualstack-conformance"
 MANAGED_BY = {"app.kubernetes.io/managed-by": PRODUCT}
 FIELD_MANAGER = PRODUCT
 AGENT_NAMESPACE = f"{PREFIX}-agents"
+FAULT_JOURNAL = "fault.json"  # in the folder of a cluster while a fault is planted in it
 
 
 def cache_dir() -> Path:

@@ -179,13 +179,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             raise Inconclusive(broken)
 
 
+def clusters_of(config: pytest.Config) -> ClusterSession:
+    """The clusters' side of this session.
+
+    Raises:
+        UnusableError: the session is about none.
+    """
+    clusters = config.stash.get(_session, None)
+    if clusters is None:
+        raise UnusableError("Only tests of the suites get a cluster: name them on the command line")
+    return clusters
+
+
 @pytest.fixture(scope="session")
 def cluster(pytestconfig: pytest.Config) -> Cluster:
     """The cluster under test; made by the first test that asks for it."""
-    clusters = pytestconfig.stash.get(_session, None)
-    if clusters is None:
-        raise UnusableError("Only tests of the suites get a cluster: name them on the command line")
-    return clusters.obtain()
+    return clusters_of(pytestconfig).obtain()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ as one JSON record in the report's user properties. The controller's side is ``r
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from helpers.evidence import Evidence
 from helpers.features import why_not
 from helpers.model import Family, Level, Verdict
 from helpers.observed import observed
-from helpers.requirements import Requirement, RequirementError, requirement_of
+from helpers.requirements import Requirement, RequirementError, requirement_of, requirements
 from helpers.tracebacks import drop_entries_without_line
 
 if TYPE_CHECKING:
@@ -47,6 +48,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run requirements of these conformance profiles only: "
         "core, extended, informational (default: all)",
     )
+    group.addoption(
+        "--requirements",
+        metavar="ID,...",
+        type=_ids,
+        default=(),
+        help="run the tests of these requirements only: SVC-007,CONN-002",
+    )
+
+
+def _ids(text: str) -> tuple[str, ...]:
+    names = tuple(name for name in text.split(",") if name)
+    unknown = [name for name in names if name not in requirements()]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no requirement {', '.join(unknown)}")
+    return names
 
 
 def _levels(text: str) -> tuple[Level, ...]:
@@ -85,11 +101,11 @@ def pytest_generate_tests(metafunc: Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests as their requirement says; drop those of levels that were not asked for."""
-    wanted = config.getoption("--conformance")
+    """Mark tests as their requirement says; drop those that were not asked for."""
+    wanted, names = config.getoption("--conformance"), config.getoption("--requirements")
     dropped: list[pytest.Item] = []
     for item in items:
-        if not in_suites(config, item.path):
+        if not in_suites(config, item.path) or not isinstance(item, pytest.Function):
             continue
         requirement = requirement_of(item.name)
         item.stash[_requirement] = requirement
@@ -97,7 +113,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.disruptive)
         if requirement.needs:
             item.add_marker(pytest.mark.needs(*requirement.needs))
-        if requirement.level not in wanted:
+        if requirement.level not in wanted or (names and requirement.id not in names):
             dropped.append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)

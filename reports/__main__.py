@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from helpers.faults.expectations import ExpectationError, expectations, sample
 from helpers.requirements import RequirementError, requirements
 from reports.diff import differences
 from reports.docs import DOCS_FILE, render_for
+from reports.faults_page import FAULTS_PAGE, faults_page
 from reports.model import SCHEMA_FILE, ResultsError, read, schema
 from reports.terminal import summary_lines
 
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except (ResultsError, RequirementError) as error:
+    except (ResultsError, RequirementError, ExpectationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `| head` has seen enough
@@ -43,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("old", type=Path)
     diff.add_argument("new", nargs="?", type=Path, default=LATEST)
     diff.set_defaults(command=_diff)
-    docs = commands.add_parser("docs", help=f"{DOCS_FILE} and the JSON Schema of results.json")
+    docs = commands.add_parser(
+        "docs", help="pages that are made from data, and the JSON Schema of results.json"
+    )
     mode = docs.add_mutually_exclusive_group(required=True)
     mode.add_argument("--write", action="store_true", help="write them")
     mode.add_argument("--check", action="store_true", help="exit 1 when one is stale")
@@ -80,6 +84,7 @@ def generated(root: Path) -> Mapping[Path, str]:
     """Files that are made from others, with the text they must have."""
     return {
         root / DOCS_FILE: render_for(root, requirements()),
+        root / FAULTS_PAGE: faults_page(expectations(), sample()),
         root / SCHEMA_FILE.relative_to(ROOT): schema(),
     }
 

@@ -136,7 +136,7 @@ class Collector:
         if known and not self.ledger.expected:
             self.ledger.expected.update(known)
             self.ledger.write(self._ending(), complete=False)
-            _point_latest(self.ledger.directory)
+            point_latest(self.ledger.directory)
 
     # What is decided.
 
@@ -208,7 +208,7 @@ class Collector:
         directory.mkdir(parents=True, exist_ok=True)
         results.write(directory / RESULTS_FILE)
         (directory / CONFORMANCE_FILE).write_text(to_yaml(results), encoding="utf-8")
-        _point_latest(directory)
+        point_latest(directory)
         xml = self.config.stash.get(xml_key, None)
         if xml is not None:
             for name, value in _suite_properties(results).items():
@@ -220,8 +220,8 @@ class Collector:
         terminalreporter.section("dual-stack conformance")
         for line in summary_lines(self.final):
             terminalreporter.line(line)
-        shown = _shown(self.ledger.directory)
-        terminalreporter.line(f"results:  {shown}/{RESULTS_FILE}")
+        place = shown(self.ledger.directory)
+        terminalreporter.line(f"results:  {place}/{RESULTS_FILE}")
         terminalreporter.line(f"others:   {JUNIT_FILE}, {CONFORMANCE_FILE}, evidence beside it")
 
     def _ending(self) -> Ending:
@@ -254,7 +254,7 @@ def key_of(node_id: str) -> Key | None:
     return requirement.id, PAIR
 
 
-def _point_latest(directory: Path) -> None:
+def point_latest(directory: Path) -> None:
     """Point ``latest`` at this run in one step; a file system without links goes without."""
     draft = directory.parent / f".{LATEST}.{os.getpid()}"
     try:
@@ -293,7 +293,8 @@ def _suite_properties(results: Results) -> dict[str, str]:
     return found
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """A path as short as it can be written."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

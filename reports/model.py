@@ -12,24 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, ValidationError
 
 from helpers.model import Level, Verdict
+from reports.parts import Part
 
 SCHEMA_FILE: Final = Path(__file__).parent / "results.schema.json"
 RESULTS_FILE: Final = "results.json"
 
 FamilyName = Literal["ipv4", "ipv6", "pair"]  # pair: one verdict for both families
 FAMILY_NAMES: Final[tuple[FamilyName, ...]] = ("ipv4", "ipv6", "pair")
-
-
-class Part(BaseModel):
-    """Base of all parts: camelCase in JSON, unknown keys refused, immutable."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True
-    )
 
 
 class Wait(Part):

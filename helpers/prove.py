@@ -1,0 +1,313 @@
+"""Proving one fault after another on one cluster: plant, run, compare, heal, run to green.
+
+Requirements are decided in a pytest session of its own each time, as a user would start it
+(``--reuse-cluster``): what a session observes once and shares, it observes after the fault was
+planted, and what breaks in it cannot break the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+from clusters import calico, faults, records
+from clusters.api import Cluster
+from clusters.interrupts import uninterrupted
+from clusters.processes import Identity
+from helpers.faults import planting
+from helpers.faults.bench import Bench, FaultError
+from helpers.faults.comparison import Comparison, Seen, compare
+from helpers.faults.expectations import Expectation, Key, label
+from helpers.faults.plans import Plan, planters
+from helpers.faults.planting import HealError, Journal
+from helpers.features import why_not
+from helpers.kube import Kube, KubeError
+from helpers.model import Verdict
+from helpers.waiting import NotSettled
+
+SESSION_SECONDS: Final = 900.0
+ENDING_SECONDS: Final = 60.0  # that a session gets to clean up when it is stopped
+HEALTHY_SECONDS: Final = 180.0
+RESULTS_FILE: Final = "results.json"
+Tell = Callable[[str], None]
+
+
+class CannotPlantError(Exception):
+    """The cluster lacks what a fault needs; the message says what."""
+
+
+@dataclass(slots=True)
+class Finding:
+    """What came of one fault.
+
+    Attributes:
+        comparison: None when the fault could not be planted or no verdicts came.
+        error: why not, or what did not heal or did not turn green again.
+        healed: every state is what it was before.
+        green: verdicts that were red and are green again.
+        seconds: of each phase.
+        sessions: folders of the reports, by phase.
+    """
+
+    row: Expectation
+    comparison: Comparison | None = None
+    error: str = ""
+    healed: bool = True
+    still_red: tuple[Key, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    diagnoses: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    sessions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def proved(self) -> bool:
+        """Planted, exactly the expected verdicts red, healed, green again."""
+        good = self.comparison is not None and self.comparison.exact
+        return good and self.healed and not self.still_red and not self.error
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the report."""
+        found = self.comparison
+        sets = {} if found is None else {k: _labels(v) for k, v in asdict(found).items()}
+        return {
+            "id": self.row.id,
+            "title": self.row.title,
+            "kind": self.row.kind,
+            "must": _labels(self.row.must),
+            "may": {label(key): reason for key, reason in self.row.may.items()},
+            **sets,
+            "compared": found is not None,
+            "proved": self.proved,
+            "healed": self.healed,
+            "stillRed": _labels(self.still_red),
+            "error": self.error,
+            "reasons": dict(self.reasons),
+            "diagnoses": list(self.diagnoses),
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+            "sessions": self.sessions,
+        }
+
+
+def _labels(found: Iterable[Key]) -> list[str]:
+    return sorted(label(key) for key in found)
+
+
+@dataclass(slots=True)
+class Session:
+    """Verdicts of one pytest session."""
+
+    folder: Path
+    seen: Mapping[Key, Seen]
+    diagnoses: tuple[str, ...] = ()
+
+
+class Prover:
+    """Plants faults in one cluster.
+
+    Args:
+        root: of the repository.
+        folder: for the reports of all sessions.
+        workers: of each session (``-n``).
+    """
+
+    def __init__(
+        self, cluster: Cluster, root: Path, folder: Path, workers: int, tell: Tell
+    ) -> None:
+        self.cluster = cluster
+        self.place = records.clusters_dir() / cluster.name
+        self.root = root
+        self.folder = folder
+        self.workers = workers
+        self.tell = tell
+        self.bench = Bench(cluster, Kube(cluster.kubeconfig, cluster.context))
+        self.not_green: frozenset[Key] = frozenset()
+
+    # -- before ------------------------------------------------------------------------------------
+
+    def why_not(self, row: Expectation) -> str | None:
+        """Why a fault cannot be planted in this cluster, None when it can."""
+        spec = self.cluster.spec
+        if not row.planted:
+            return f"shown on recorded input only: {', '.join(row.recorded)}"
+        if row.profile is not None and row.profile != spec.name:
+            return f"needs a cluster of profile {row.profile}, this one is {spec.name}"
+        if len(self.bench.workers) < row.workers:
+            return f"needs {row.workers} workers, the cluster has {len(self.bench.workers)}"
+        if row.id not in planters() and row.kind == "fault":
+            return "no function plants it yet"
+        return why_not(row.needs, self.cluster)
+
+    def baseline(self, requirements: Iterable[str]) -> Session:
+        """Verdicts of the healthy cluster; what is not green there proves nothing later.
+
+        Raises:
+            FaultError: the session brought no verdicts.
+        """
+        found = self._session("baseline", requirements)
+        good = (Verdict.PASS, Verdict.SKIPPED)
+        self.not_green = frozenset(k for k, it in found.seen.items() if it.verdict not in good)
+        return found
+
+    # -- one fault ---------------------------------------------------------------------------------
+
+    def prove(self, row: Expectation, sample: Sequence[str]) -> Finding:
+        """Plant a fault, compare, heal, and run what was red again.
+
+        Raises:
+            CannotPlantError: the cluster lacks what it needs.
+            KeyboardInterrupt: the run is ended; the fault is healed before.
+        """
+        reason = self.why_not(row)
+        if reason:
+            raise CannotPlantError(reason)
+        found = Finding(row)
+        plan = planters()[row.id](self.bench) if row.id in planters() else Plan()
+        journal = Journal.begin(self.place, row.id, Identity.own().to_json())
+        try:
+            self._planted(row, plan, journal, found, sample)
+        except (FaultError, NotSettled, KubeError) as error:
+            found.error = f"could not be proved: {error}"
+        finally:
+            with uninterrupted(self.tell):
+                self._heal(row, plan, journal, found)
+        if found.healed and found.comparison is not None:
+            self._green_again(found)
+        return found
+
+    def _planted(
+        self,
+        row: Expectation,
+        plan: Plan,
+        journal: Journal,
+        found: Finding,
+        sample: Sequence[str],
+    ) -> None:
+        began = monotonic()
+        planting.inject(self.bench, journal, plan, within=row.settle)
+        found.seconds["inject"] = monotonic() - began
+        began = monotonic()
+        session = self._session(f"{row.id}/planted", row.selection | set(sample), row.id)
+        found.seconds["run"] = monotonic() - began
+        found.sessions["planted"] = str(session.folder)
+        found.comparison = compare(row, session.seen, self.not_green)
+        found.reasons = {
+            label(key): it.reason
+            for key, it in session.seen.items()
+            if it.verdict not in (Verdict.PASS, Verdict.SKIPPED)
+        }
+        found.diagnoses = session.diagnoses
+
+    def _heal(self, row: Expectation, plan: Plan, journal: Journal, found: Finding) -> None:
+        began = monotonic()
+        try:
+            planting.heal(self.bench, journal, within=row.heal, tell=self.tell)
+            planting.await_healed(plan, within=row.heal)
+            self._await_healthy()
+        except (HealError, FaultError, NotSettled, KubeError) as error:
+            found.healed = False
+            found.error = f"{found.error}; {error}".removeprefix("; ")
+        found.seconds["heal"] = monotonic() - began
+
+    def _await_healthy(self) -> None:
+        nodes = len(self.bench.nodes)
+        calico.wait_ready(
+            self.bench.kube, self.cluster.spec, lambda _: None, nodes=nodes, within=HEALTHY_SECONDS
+        )
+
+    def _green_again(self, found: Finding) -> None:
+        comparison = found.comparison
+        if comparison is None:
+            return
+        red = comparison.failed | comparison.allowed | comparison.consequences | comparison.surplus
+        if not red:
+            return
+        began = monotonic()
+        try:
+            session = self._session(f"{found.row.id}/healed", {name for name, _ in red})
+        except FaultError as error:
+            found.error = f"{found.error}; after healing: {error}".removeprefix("; ")
+            return
+        finally:
+            found.seconds["green"] = monotonic() - began
+        found.sessions["healed"] = str(session.folder)
+        good = (Verdict.PASS, Verdict.SKIPPED)
+        still = [k for k, it in session.seen.items() if it.verdict not in good]
+        found.still_red = tuple(sorted(set(still) - self.not_green))
+        found.reasons = {
+            **found.reasons,
+            **{f"{label(k)} after healing": session.seen[k].reason for k in found.still_red},
+        }
+
+    # -- sessions ----------------------------------------------------------------------------------
+
+    def _session(self, name: str, chosen: Iterable[str], planted: str | None = None) -> Session:
+        """Decide some requirements in a pytest session of its own.
+
+        Raises:
+            FaultError: it brought no verdicts; the message has the end of its output.
+        """
+        # A fault's own id may hold a slash: CFG-009/drop.
+        *owner, phase = name.split("/")
+        folder = self.folder.joinpath("-".join(owner), phase) if owner else self.folder / phase
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pytest", "suites", "-p", "no:cacheprovider", "-q"]
+        command += ["--requirements", ",".join(sorted(chosen)), f"-n{self.workers}"]
+        command += ["--reuse-cluster", self.cluster.name, "--reports-dir", str(folder)]
+        environment = {**os.environ, **({faults.FAULT_VARIABLE: planted} if planted else {})}
+        environment.pop("PYTEST_ADDOPTS", None)
+        with (folder / "pytest.log").open("w") as log:
+            child = subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # ended by us alone, after it was asked to clean up
+            )
+            _wait(child)
+        return _read(folder)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(SESSION_SECONDS)
+    except subprocess.TimeoutExpired:
+        _end(child)
+    except BaseException:
+        _end(child)
+        raise
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.send_signal(signal.SIGTERM)
+    try:
+        child.wait(ENDING_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _read(folder: Path) -> Session:
+    made = folder / "latest"
+    try:
+        data = json.loads((made / RESULTS_FILE).read_text(encoding="utf-8"))
+    except OSError:
+        tail = (folder / "pytest.log").read_text(encoding="utf-8", errors="replace")[-1500:]
+        raise FaultError(f"the session brought no verdicts ({folder}): {tail}") from None
+    if not data["run"]["complete"]:
+        raise FaultError(f"the session did not end ({folder}): {data['summary']['exitReason']}")
+    seen = {
+        (entry["id"], entry["family"]): Seen(Verdict(entry["verdict"]), entry["reason"])
+        for entry in data["requirements"]
+    }
+    told = tuple(entry["rule"] for entry in data.get("diagnoses") or ())
+    return Session(made.resolve(), seen, told)

@@ -1,0 +1,68 @@
+"""The report of ``--prove``: sets, score, what was never red; the same after a round trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from helpers.faults.comparison import Seen, compare
+from helpers.faults.expectations import expectations
+from helpers.model import Verdict
+from helpers.prove import Finding
+from helpers.requirements import requirements
+from reports.proof import PAGE_FILE, PROOF_FILE, Proof, proof, table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def record(name: str, *, missing: int = 0, **changes: Any) -> dict[str, Any]:
+    row = expectations()[name]
+    seen = {key: Seen(Verdict.FAIL, "lost") for key in row.must[missing:]}
+    seen |= {key: Seen(Verdict.PASS) for key in row.must[:missing]}
+    finding = Finding(row, compare(row, seen), seconds={"run": 12.0})
+    return {**finding.to_json(), **changes}
+
+
+def made(*records: dict[str, Any]) -> Proof:
+    return proof(records, expectations(), requirements(), ROOT, 90.0)
+
+
+def test_score_and_table() -> None:
+    found = made(record("F12"), record("F15", missing=1))
+    assert (found.score.expected, found.score.seen, found.score.share) == (3, 2, 0.6667)
+    assert (found.score.faults, found.score.killed, found.score.proved) == (2, 1, 1)
+    text = "\n".join(table(found))
+    assert "F12  ok  red CONN-002 [ipv6], CONN-003 [ipv6]" in text
+    assert "F15  NO  MISSED EGR-003 [ipv4]" in text
+    assert "mutation score 66.7%: 2 of 3 expected verdicts were red" in text
+
+
+def test_never_red_names_who_would() -> None:
+    left = {entry.verdict: entry.elsewhere for entry in made(record("F12")).never_red}
+    assert "CONN-002 [ipv6]" not in left
+    assert "on recorded input" in left["CFG-001"]
+    assert "F11" in left["CFG-010 [ipv6]"]
+
+
+def test_what_was_not_planted_is_grouped_by_reason() -> None:
+    reason = "needs a cluster of profile ipv6-primary, this one is native"
+    told = [{"id": name, "title": "t", "notRun": reason} for name in ("B5", "F08")]
+    assert f"not planted ({reason}): B5, F08" in list(table(made(record("F12"), *told)))
+
+
+def test_an_unhealed_fault_is_not_proved() -> None:
+    row = expectations()["F12"]
+    good = compare(row, {key: Seen(Verdict.FAIL) for key in row.must})
+    assert Finding(row, good).proved
+    assert not Finding(row, good, healed=False).proved
+    assert not Finding(row, good, still_red=(("CONN-002", "ipv6"),)).proved
+    assert not Finding(row, None, error="x").proved
+
+
+def test_files(tmp_path: Path) -> None:
+    found = made(record("F12"), record("F15", missing=1, error="it broke"))
+    found.write(tmp_path)
+    assert Proof.model_validate_json((tmp_path / PROOF_FILE).read_text()) == found
+    page = (tmp_path / PAGE_FILE).read_text()
+    assert "| F12 |" in page
+    assert "it broke" in page
