@@ -27,10 +27,10 @@ conformance: deps venv ## a dual-stack cluster with Calico, and verdicts about i
 	$(RUN) pytest suites -n$(WORKERS) $(ARGS)
 
 .PHONY: test
-test: deps lint unit live ## the harness's own tests, then the live proof that the main job works
+test: deps browser lint unit live ## the harness's own tests, then the live proof that the main job works
 
 .PHONY: unit
-unit: venv ## the harness's own tests
+unit: browser venv ## the harness's own tests
 	$(RUN) pytest tests -n$(WORKERS) $(ARGS)
 
 .PHONY: live
@@ -81,6 +81,18 @@ venv: ## the Python environment, from requirements.lock
 	  --require-hashes -r requirements.lock; \
 	touch $(VENV)/.complete
 
+# Installs the Debian packages in $$missing; others than root are told $(1) and go on.
+define install_missing
+	test -n "$$missing" || exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	  echo "not root: $(1), as root: apt-get install -y $$missing" >&2; exit 0; \
+	fi; \
+	echo "installing: $$missing"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get install -qq -y --no-install-recommends $$missing >/dev/null 2>&1 \
+	  || { apt-get update -qq; apt-get install -qq -y --no-install-recommends $$missing; }
+endef
+
 .PHONY: deps
 # Asked before there is an environment, so the list comes from a module of the standard library.
 # Others than root go on: with a Docker engine of their own they may need none of it, and the run's
@@ -89,14 +101,16 @@ deps: ## Debian packages that are missing (installed when root, else named)
 	@missing="$$($(PYTHON) -m clusters preflight --packages)"; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
 	missing="$$(echo $$missing)"; \
-	test -n "$$missing" || exit 0; \
-	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-	  echo "not root: if the run asks for them, as root: apt-get install -y $$missing" >&2; exit 0; \
-	fi; \
-	echo "installing: $$missing"; \
-	export DEBIAN_FRONTEND=noninteractive; \
-	apt-get install -qq -y --no-install-recommends $$missing >/dev/null 2>&1 \
-	  || { apt-get update -qq; apt-get install -qq -y --no-install-recommends $$missing; }
+	$(call install_missing,if the run asks for them)
+
+.PHONY: browser
+# Only the harness's own tests need it: they look at the page of a run as a person does.
+browser: ## Debian's chromium, if there is no such browser (installed when root, else named)
+	@missing=chromium; \
+	for name in chromium chromium-browser google-chrome; do \
+	  ! command -v $$name >/dev/null || missing=; \
+	done; \
+	$(call install_missing,to test the page of a run)
 
 .PHONY: lock
 lock: ## requirements.lock from pyproject.toml (needs uv)

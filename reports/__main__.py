@@ -14,6 +14,7 @@ from helpers.requirements import RequirementError, requirements
 from reports.diff import differences
 from reports.docs import DOCS_FILE, render_for
 from reports.faults_page import FAULTS_PAGE, faults_page
+from reports.html.render import write
 from reports.model import SCHEMA_FILE, ResultsError, read, schema
 from reports.terminal import summary_lines
 
@@ -38,12 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
     commands = parser.add_subparsers(required=True)
+    html = commands.add_parser("html", help="the page of a run, made again from its results")
+    html.add_argument("results", nargs="?", type=Path, default=LATEST, help="directory or file")
+    html.add_argument("--old", type=Path, help="an earlier run to compare with")
+    html.set_defaults(command=_html)
     show = commands.add_parser("show", help="the summary of a run, as it ended")
     show.add_argument("results", nargs="?", type=Path, default=LATEST, help="directory or file")
     show.set_defaults(command=_show)
     diff = commands.add_parser("diff", help="what changed; exit 1 if a requirement got worse")
     diff.add_argument("old", type=Path)
     diff.add_argument("new", nargs="?", type=Path, default=LATEST)
+    diff.add_argument("--html", action="store_true", help="draw it in the page of NEW as well")
     diff.set_defaults(command=_diff)
     docs = commands.add_parser(
         "docs", help="pages that are made from data, and the JSON Schema of results.json"
@@ -53,6 +59,16 @@ def _parser() -> argparse.ArgumentParser:
     mode.add_argument("--check", action="store_true", help="exit 1 when one is stale")
     docs.set_defaults(command=_docs)
     return parser
+
+
+def _html(arguments: argparse.Namespace) -> int:
+    old = read(arguments.old) if arguments.old else None
+    print(write(read(arguments.results), _directory(arguments.results), old))
+    return 0
+
+
+def _directory(run: Path) -> Path:
+    return run if run.is_dir() else run.parent
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -72,11 +88,14 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    found = differences(read(arguments.old), read(arguments.new))
+    old, new = read(arguments.old), read(arguments.new)
+    found = differences(old, new)
     for difference in found:
         print(difference.line())
     regressions = sum(difference.regression for difference in found)
     print(f"{len(found)} verdicts changed, {regressions} for the worse")
+    if arguments.html:
+        print(f"page: {write(new, _directory(arguments.new), old)}")
     return 1 if regressions else 0
 
 

@@ -30,6 +30,7 @@ from helpers.plugin_results import (
 from helpers.requirements import RequirementError, requirement_of, requirements
 from reports.conformance_report import to_yaml
 from reports.exit_codes import Ending, ExitCode
+from reports.html.render import PAGE_FILE, write
 from reports.ledger import Ledger
 from reports.model import RESULTS_FILE, Results
 from reports.summarize import Key
@@ -120,6 +121,7 @@ class Collector:
         self.final: Results | None = None
         self.stopped: tuple[int, str] | None = None
         self.harness_errors: list[str] = []
+        self.page_error = ""
 
     # What is going to be decided.
 
@@ -209,6 +211,10 @@ class Collector:
         results.write(directory / RESULTS_FILE)
         (directory / CONFORMANCE_FILE).write_text(to_yaml(results), encoding="utf-8")
         point_latest(directory)
+        try:
+            write(results, directory)
+        except Exception as error:  # a page that cannot be drawn changes no verdict
+            self.page_error = f"{type(error).__name__}: {error}"
         xml = self.config.stash.get(xml_key, None)
         if xml is not None:
             for name, value in _suite_properties(results).items():
@@ -221,8 +227,11 @@ class Collector:
         for line in summary_lines(self.final):
             terminalreporter.line(line)
         place = shown(self.ledger.directory)
-        terminalreporter.line(f"results:  {place}/{RESULTS_FILE}")
-        terminalreporter.line(f"others:   {JUNIT_FILE}, {CONFORMANCE_FILE}, evidence beside it")
+        failed = f"could not be drawn: {self.page_error}" if self.page_error else ""
+        terminalreporter.line(f"page:     {failed or f'{place}/{PAGE_FILE}'}")
+        terminalreporter.line(
+            f"others:   {RESULTS_FILE}, {JUNIT_FILE}, {CONFORMANCE_FILE}, evidence"
+        )
 
     def _ending(self) -> Ending:
         return Ending(

@@ -152,8 +152,8 @@ class Changes(Figure):
 
     figure: Literal["changes"] = "changes"
     title: str
-    old: str = Field(default="before", description="what the first state is called")
-    new: str = "after"
+    old: str = Field(default="Before", description="what the first state is called")
+    new: str = "After"
     changes: tuple[ChangedThing, ...]
 
 

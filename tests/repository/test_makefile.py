@@ -52,9 +52,19 @@ class Machine:
         path.write_text(text)
         path.chmod(0o755)
 
+    def hide(self, *names: str) -> None:
+        """Let `make` see tools of this machine, but not these."""
+        tools = self.directory / "tools"
+        tools.mkdir()
+        for folder in map(Path, os.environ["PATH"].split(":")):
+            for tool in folder.iterdir() if folder.is_dir() else ():
+                link = tools / tool.name
+                if tool.name not in names and not link.is_symlink():
+                    link.symlink_to(tool)
+
     def make(self, target: str) -> subprocess.CompletedProcess[str]:
         environment = {
-            "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
+            "PATH": f"{self.directory / 'bin'}:{self.path}",
             "XDG_CACHE_HOME": str(self.directory / "cache"),
             "HOME": str(self.directory),
         }
@@ -67,6 +77,11 @@ class Machine:
             timeout=60,
             check=False,
         )
+
+    @property
+    def path(self) -> str:
+        tools = self.directory / "tools"
+        return str(tools) if tools.exists() else os.environ["PATH"]
 
     @property
     def environments(self) -> list[Path]:
@@ -88,6 +103,10 @@ def machine(tmp_path: Path) -> Machine:
 
 def pip_calls(machine: Machine) -> int:
     return sum("-m pip install" in line for line in machine.log)
+
+
+def apt_calls(machine: Machine) -> list[str]:
+    return [line for line in machine.log if line.startswith("apt-get")]
 
 
 def test_environment_is_made_once_from_the_lock_file(machine: Machine) -> None:
@@ -121,7 +140,7 @@ def test_root_gets_what_is_missing(machine: Machine) -> None:
     machine.file("packages").write_text("docker.io\niptables\n")
     machine.file("no_venv").touch()
     assert machine.make("deps").returncode == 0
-    (line,) = [line for line in machine.log if line.startswith("apt-get")]
+    (line,) = apt_calls(machine)
     assert line.endswith("docker.io iptables python3-venv")
 
 
@@ -129,8 +148,7 @@ def test_stale_package_lists_are_refreshed(machine: Machine) -> None:
     machine.file("packages").write_text("docker.io\n")
     machine.file("no_lists").touch()
     assert machine.make("deps").returncode == 0
-    calls = [line.split()[1] for line in machine.log if line.startswith("apt-get")]
-    assert calls == ["install", "update", "install"]
+    assert [line.split()[1] for line in apt_calls(machine)] == ["install", "update", "install"]
 
 
 def test_others_are_told_the_command_and_go_on(machine: Machine) -> None:
@@ -139,13 +157,40 @@ def test_others_are_told_the_command_and_go_on(machine: Machine) -> None:
     done = machine.make("deps")
     assert done.returncode == 0
     assert "as root: apt-get install -y docker.io" in done.stderr
-    assert not any(line.startswith("apt-get") for line in machine.log)
+    assert apt_calls(machine) == []
 
 
 def test_nothing_missing_needs_no_root(machine: Machine) -> None:
     machine.tool("id", ID.format(user=1000))
     done = machine.make("deps")
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_browser_is_installed_when_there_is_none(machine: Machine) -> None:
+    machine.hide("chromium", "chromium-browser", "google-chrome")
+    assert machine.make("browser").returncode == 0
+    (line,) = apt_calls(machine)
+    assert line.endswith("install -qq -y --no-install-recommends chromium")
+    machine.tool("chromium", "#!/bin/bash\n")
+    assert machine.make("browser").returncode == 0
+    assert apt_calls(machine) == [line]
+
+
+def test_others_are_told_about_the_browser_and_go_on(machine: Machine) -> None:
+    machine.hide("chromium", "chromium-browser", "google-chrome")
+    machine.tool("id", ID.format(user=1000))
+    done = machine.make("browser")
+    assert done.returncode == 0
+    assert "apt-get install -y chromium" in done.stderr
+    assert apt_calls(machine) == []
+
+
+def test_conformance_needs_no_browser() -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "conformance"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "chromium" not in done.stdout
+    assert "apt-get" in done.stdout, "the dry run shows what would be installed"
 
 
 def test_preflight_needs_no_installed_library() -> None:
