@@ -138,7 +138,7 @@ class FaultItem(pytest.Item):
                 cluster = clusters.obtain()
             except ClusterError as error:
                 pytest.exit(str(error), returncode=NO_CLUSTER)
-            self.config.stash[_prover] = Prover(
+            self.config.stash[_prover] = Prover.of(
                 cluster,
                 self.config.rootpath,
                 self.config.stash[run_directory] / "faults",

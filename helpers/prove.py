@@ -113,22 +113,34 @@ class Prover:
     """Plants faults in one cluster.
 
     Args:
+        place: folder of the cluster's record, where the journal lies.
         root: of the repository.
         folder: for the reports of all sessions.
         workers: of each session (``-n``).
     """
 
     def __init__(
-        self, cluster: Cluster, root: Path, folder: Path, workers: int, tell: Tell
+        self, bench: Bench, place: Path, root: Path, folder: Path, workers: int, tell: Tell
     ) -> None:
-        self.cluster = cluster
-        self.place = records.clusters_dir() / cluster.name
+        self.bench = bench
+        self.cluster = bench.cluster
+        self.place = place
         self.root = root
         self.folder = folder
         self.workers = workers
         self.tell = tell
-        self.bench = Bench(cluster, Kube(cluster.kubeconfig, cluster.context))
         self.not_green: frozenset[Key] = frozenset()
+
+    @classmethod
+    def of(cls, cluster: Cluster, root: Path, folder: Path, workers: int, tell: Tell) -> Prover:
+        """For a cluster of the registry.
+
+        Raises:
+            FaultError: the cluster is not ours.
+        """
+        bench = Bench(cluster, Kube(cluster.kubeconfig, cluster.context))
+        place = records.clusters_dir() / cluster.name
+        return cls(bench, place, root, folder, workers, tell)
 
     # -- before ------------------------------------------------------------------------------------
 
@@ -151,7 +163,7 @@ class Prover:
         Raises:
             FaultError: the session brought no verdicts.
         """
-        found = self._session("baseline", requirements)
+        found = self.decide("baseline", requirements)
         good = (Verdict.PASS, Verdict.SKIPPED)
         self.not_green = frozenset(k for k, it in found.seen.items() if it.verdict not in good)
         return found
@@ -194,7 +206,7 @@ class Prover:
         planting.inject(self.bench, journal, plan, within=row.settle)
         found.seconds["inject"] = monotonic() - began
         began = monotonic()
-        session = self._session(f"{row.id}/planted", row.selection | set(sample), row.id)
+        session = self.decide(f"{row.id}/planted", row.selection | set(sample), row.id)
         found.seconds["run"] = monotonic() - began
         found.sessions["planted"] = str(session.folder)
         found.comparison = compare(row, session.seen, self.not_green)
@@ -210,13 +222,13 @@ class Prover:
         try:
             planting.heal(self.bench, journal, within=row.heal, tell=self.tell)
             planting.await_healed(plan, within=row.heal)
-            self._await_healthy()
+            self.await_healthy()
         except (HealError, FaultError, NotSettled, KubeError) as error:
             found.healed = False
             found.error = f"{found.error}; {error}".removeprefix("; ")
         found.seconds["heal"] = monotonic() - began
 
-    def _await_healthy(self) -> None:
+    def await_healthy(self) -> None:
         nodes = len(self.bench.nodes)
         calico.wait_ready(
             self.bench.kube, self.cluster.spec, lambda _: None, nodes=nodes, within=HEALTHY_SECONDS
@@ -231,7 +243,7 @@ class Prover:
             return
         began = monotonic()
         try:
-            session = self._session(f"{found.row.id}/healed", {name for name, _ in red})
+            session = self.decide(f"{found.row.id}/healed", {name for name, _ in red})
         except FaultError as error:
             found.error = f"{found.error}; after healing: {error}".removeprefix("; ")
             return
@@ -248,7 +260,7 @@ class Prover:
 
     # -- sessions ----------------------------------------------------------------------------------
 
-    def _session(self, name: str, chosen: Iterable[str], planted: str | None = None) -> Session:
+    def decide(self, name: str, chosen: Iterable[str], planted: str | None = None) -> Session:
         """Decide some requirements in a pytest session of its own.
 
         Raises:
@@ -274,7 +286,7 @@ class Prover:
                 start_new_session=True,  # ended by us alone, after it was asked to clean up
             )
             _wait(child)
-        return _read(folder)
+        return read(folder)
 
 
 def _wait(child: subprocess.Popen[bytes]) -> None:
@@ -296,7 +308,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _read(folder: Path) -> Session:
+def read(folder: Path) -> Session:
     made = folder / "latest"
     try:
         data = json.loads((made / RESULTS_FILE).read_text(encoding="utf-8"))
@@ -306,7 +318,9 @@ def _read(folder: Path) -> Session:
     if not data["run"]["complete"]:
         raise FaultError(f"the session did not end ({folder}): {data['summary']['exitReason']}")
     seen = {
-        (entry["id"], entry["family"]): Seen(Verdict(entry["verdict"]), entry["reason"])
+        (entry["id"], entry["family"]): Seen(
+            Verdict(entry["verdict"]), entry["reason"], entry.get("blockedBy")
+        )
         for entry in data["requirements"]
     }
     told = tuple(entry["rule"] for entry in data.get("diagnoses") or ())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,21 +10,16 @@ from helpers.faults.expectations import Expectation, Key, keys_of
 from helpers.model import Verdict
 from helpers.requirements import requirements
 
-_BLOCKED_BY: Final = re.compile(r"blocked by ([A-Z]+-\d{3})")
 UNDECIDED: Final = (Verdict.BLOCKED, Verdict.INCONCLUSIVE)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One verdict and its reason."""
+    """One verdict, its reason, and the requirement that blocks it if one does."""
 
     verdict: Verdict
     reason: str = ""
-
-    @property
-    def blocked_by(self) -> str | None:
-        found = _BLOCKED_BY.match(self.reason)
-        return found.group(1) if found and self.verdict is Verdict.BLOCKED else None
+    blocked_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,12 @@ from helpers.faults.common import (
 from helpers.faults.objects import Patch, Whole
 from helpers.faults.plans import Plan, plants
 from helpers.model import Family
+from helpers.views import PodView
 
 KUBELET_FLAGS: Final = "/var/lib/kubelet/kubeadm-flags.env"
-CONTROLLER_MANAGER: Final = "/etc/kubernetes/manifests/kube-controller-manager.yaml"
+MANIFESTS: Final = "/etc/kubernetes/manifests"
+MANAGER: Final = "kube-controller-manager"
+API_SERVER: Final = "kube-apiserver"
 OTHER_POOL: Final = "fd12:3456:789a::/48"
 
 
@@ -79,33 +82,62 @@ def no_ipv6_address_for_calico(bench: Bench) -> Plan:
 @plants("F06")
 def kube_proxy_knows_ipv4_only(bench: Bench) -> Plan:
     def change(config: dict[str, Any]) -> None:
-        config["clusterCIDR"] = str(bench.cluster.spec.pod_cidrs.of(Family.IPV4))
+        config["clusterCIDR"] = str(bench.cluster.spec.pod_cidr(Family.IPV4))
 
     return Plan([kube_proxy_config(bench, change)])
 
 
 @plants("F09")
 def controller_manager_knows_ipv4_only(bench: Bench) -> Plan:
-    v4 = str(bench.cluster.spec.pod_cidrs.of(Family.IPV4))
+    v4 = str(bench.cluster.spec.pod_cidr(Family.IPV4))
     changed = edited(
         bench,
         bench.control_plane,
-        CONTROLLER_MANAGER,
+        f"{MANIFESTS}/{MANAGER}.yaml",
         (r"--cluster-cidr=\S+", f"--cluster-cidr={v4}"),
         (r"\n *- --node-cidr-mask-size-ipv6=\S+", ""),
     )
 
-    def settled() -> bool | str:
-        return _argument(bench, "--cluster-cidr") == v4 or "the old pod still runs"
+    before = _argument(bench, MANAGER, "--cluster-cidr")
+    return Plan(
+        [changed],
+        settled=lambda: _runs_with(bench, MANAGER, "--cluster-cidr", v4),
+        healed=lambda: _runs_with(bench, MANAGER, "--cluster-cidr", before),
+        what="kube-controller-manager runs with the new flag",
+    )
 
-    return Plan([changed], settled=settled, what="kube-controller-manager runs with the new flag")
+
+@plants("F08")
+def one_service_range(bench: Bench) -> Plan:
+    """As if the cluster had been made with one: the ServiceCIDR of before stays, unused."""
+    flag, v4 = "--service-cluster-ip-range", str(bench.cluster.spec.service_cidr(Family.IPV4))
+    changes = [
+        edited(
+            bench, bench.control_plane, f"{MANIFESTS}/{name}.yaml", (rf"{flag}=\S+", f"{flag}={v4}")
+        )
+        for name in (MANAGER, API_SERVER)
+    ]
+    before = _argument(bench, API_SERVER, flag)
+    return Plan(
+        changes,
+        settled=lambda: _runs_with(bench, API_SERVER, flag, v4),
+        healed=lambda: _runs_with(bench, API_SERVER, flag, before),
+        what="the API server runs with the new flag",
+    )
 
 
-def _argument(bench: Bench, flag: str) -> str | None:
-    for item in bench.kube.objects("v1", "Pod", SYSTEM, "component=kube-controller-manager"):
-        for word in item["spec"]["containers"][0]["command"]:
-            if word.startswith(f"{flag}="):
-                return str(word.partition("=")[2])
+def _runs_with(bench: Bench, component: str, flag: str, value: str | None) -> bool | str:
+    held = _argument(bench, component, flag)
+    return held == value or f"{component} runs with {flag}={held}"
+
+
+def _argument(bench: Bench, component: str, flag: str) -> str | None:
+    """A flag of a ready static pod, None while it is not ready."""
+    for item in bench.kube.objects("v1", "Pod", SYSTEM, f"component={component}"):
+        if PodView.from_api(item).ready:
+            for word in item["spec"]["containers"][0]["command"]:
+                if word.startswith(f"{flag}="):
+                    return str(word.partition("=")[2])
     return None
 
 

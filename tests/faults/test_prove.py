@@ -1,0 +1,170 @@
+"""The order of proving: planted, decided, healed, decided again, whatever goes wrong between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import prove
+from helpers.faults import plans
+from helpers.faults.bench import Bench, FaultError
+from helpers.faults.changes import File
+from helpers.faults.comparison import Seen
+from helpers.faults.expectations import Expectation
+from helpers.faults.plans import Plan
+from helpers.faults.planting import Journal
+from helpers.model import Verdict
+from helpers.prove import CannotPlantError, Prover, Session
+from tests.faults.conftest import LocalBench
+
+ROW = Expectation(id="F99", title="t", must=("CONN-002 ipv6",), heal=2.0)  # type: ignore[arg-type]
+KEY = ("CONN-002", "ipv6")
+SAMPLE = ("CFG-009",)
+
+
+@dataclass
+class Told:
+    """What the prover did, in order."""
+
+    events: list[str] = field(default_factory=list)
+
+
+class QuietProver(Prover):
+    """Sessions are answered by the test; the cluster is healthy when it is asked."""
+
+    def __init__(self, *args: Any, told: Told, answer: Callable[[str], Any], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.told = told
+        self.answer = answer
+
+    def why_not(self, row: Expectation) -> str | None:
+        return None
+
+    def await_healthy(self) -> None:
+        self.told.events.append("healthy")
+
+    def decide(self, name: str, chosen: Iterable[str], planted: str | None = None) -> Session:
+        self.told.events.append(name)
+        return Session(self.folder, self.answer(name))
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that the fault breaks."""
+    path = tmp_path / "file"
+    path.write_text("as it was")
+    monkeypatch.setitem(
+        plans._planters, "F99", lambda _: Plan([File(node="n", path=str(path), text="broken")])
+    )
+    return path
+
+
+def prover(place: Path, bench: Bench, told: Told, answer: Callable[[str], Any]) -> QuietProver:
+    bench.cluster = None  # type: ignore[assignment]  # nothing of it is asked
+    return QuietProver(bench, place, place, place, 2, told.events.append, told=told, answer=answer)
+
+
+def red_while(path: Path) -> Callable[[str], dict[Any, Seen]]:
+    """A requirement that is red exactly while the file is broken."""
+    red = Seen(Verdict.FAIL, "lost")
+    return lambda _: {KEY: red if path.read_text() == "broken" else Seen(Verdict.PASS)}
+
+
+def test_planted_decided_healed_and_decided_again(
+    place: Path, bench: Bench, told: Told, broken: Path
+) -> None:
+    found = prover(place, bench, told, red_while(broken)).prove(ROW, SAMPLE)
+    assert found.proved
+    assert told.events == ["F99/planted", "healthy", "F99/healed"]
+    assert found.comparison is not None
+    assert found.comparison.failed == {KEY}
+
+
+def test_a_requirement_that_stays_red_is_told(
+    place: Path, bench: Bench, told: Told, broken: Path
+) -> None:
+    found = prover(place, bench, told, lambda _: {KEY: Seen(Verdict.FAIL, "lost")}).prove(
+        ROW, SAMPLE
+    )
+    assert found.still_red == (KEY,)
+    assert not found.proved
+    assert found.reasons["CONN-002 [ipv6] after healing"] == "lost"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_whatever_ends_the_session_the_fault_is_healed(
+    place: Path, bench: Bench, told: Told, broken: Path, error: type[BaseException]
+) -> None:
+    def answer(_: str) -> Any:
+        assert broken.read_text() == "broken"
+        raise error
+
+    with pytest.raises(error):
+        prover(place, bench, told, answer).prove(ROW, SAMPLE)
+    assert broken.read_text() == "as it was"
+    assert Journal.read(place) is None
+
+
+def test_a_session_without_verdicts_is_no_proof(
+    place: Path, bench: Bench, told: Told, broken: Path
+) -> None:
+    def answer(_: str) -> Any:
+        raise FaultError("the session brought no verdicts")
+
+    found = prover(place, bench, told, answer).prove(ROW, SAMPLE)
+    assert not found.proved
+    assert found.healed
+    assert "brought no verdicts" in found.error
+    assert broken.read_text() == "as it was"
+
+
+def test_a_fault_that_does_not_heal_is_told(
+    place: Path, local: LocalBench, bench: Bench, told: Told, broken: Path
+) -> None:
+    def answer(name: str) -> Any:
+        local.refuse = str(broken)
+        return red_while(broken)(name)
+
+    found = prover(place, bench, told, answer).prove(ROW, SAMPLE)
+    assert not found.healed
+    assert not found.proved
+    assert "reap" in found.error
+    assert Journal.read(place) is not None
+
+
+def test_what_the_cluster_lacks_is_told_before_anything_is_planted(
+    place: Path, bench: Bench, told: Told, broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = prover(place, bench, told, red_while(broken))
+    monkeypatch.setattr(QuietProver, "why_not", lambda *_: "needs bgp")
+    with pytest.raises(CannotPlantError, match="needs bgp"):
+        made.prove(ROW, SAMPLE)
+    assert broken.read_text() == "as it was"
+
+
+def test_the_baseline_leaves_out_what_is_not_green(place: Path, bench: Bench, told: Told) -> None:
+    verdicts = {KEY: Seen(Verdict.FAIL, "x"), ("CFG-009", "ipv6"): Seen(Verdict.PASS)}
+    made = prover(place, bench, told, lambda _: verdicts)
+    made.baseline(["CONN-002"])
+    assert made.not_green == {KEY}
+
+
+def test_a_session_that_did_not_end_brings_no_verdicts(tmp_path: Path) -> None:
+    (tmp_path / "pytest.log").write_text("it crashed")
+    with pytest.raises(FaultError, match="it crashed"):
+        prove.read(tmp_path)
+    (tmp_path / "latest").mkdir()
+    (tmp_path / "latest" / "results.json").write_text(
+        '{"run": {"complete": false}, "summary": {"exitReason": "interrupted"}, "requirements": []}'
+    )
+    with pytest.raises(FaultError, match=r"did not end .*interrupted"):
+        prove.read(tmp_path)
