@@ -48,7 +48,7 @@ lint: venv ## formatting, style and types
 	$(RUN) mypy
 
 .PHONY: docs
-docs: venv ## write docs/requirements.md and the JSON Schema of the results
+docs: venv ## write the generated files: docs/requirements.md, docs/diagnoses.md, the JSON Schema
 	$(RUN) reports docs --write
 
 .PHONY: up down list reap

@@ -11,6 +11,7 @@ from typing import Final
 
 from helpers.faults.expectations import ExpectationError, expectations, sample
 from helpers.requirements import RequirementError, requirements
+from reports.diagnosis import diagnosed, page
 from reports.diff import differences
 from reports.docs import DOCS_FILE, render_for
 from reports.faults_page import FAULTS_PAGE, faults_page
@@ -73,6 +74,8 @@ def _directory(run: Path) -> Path:
 
 def _show(arguments: argparse.Namespace) -> int:
     results = read(arguments.results)
+    if not results.diagnoses:  # of a run that was killed, or of an earlier version
+        results = diagnosed(results)
     run, cluster = results.run, results.cluster
     state = "" if run.complete else ", NOT COMPLETE"
     print(f"run {run.id}, {run.started:%Y-%m-%d %H:%M:%S} UTC, {run.seconds:.0f} s{state}")
@@ -104,6 +107,7 @@ def generated(root: Path) -> Mapping[Path, str]:
     return {
         root / DOCS_FILE: render_for(root, requirements()),
         root / FAULTS_PAGE: faults_page(expectations(), sample()),
+        root / page.DOCS_FILE: page.render(),
         root / SCHEMA_FILE.relative_to(ROOT): schema(),
     }
 

@@ -29,6 +29,7 @@ from helpers.plugin_results import (
 )
 from helpers.requirements import RequirementError, requirement_of, requirements
 from reports.conformance_report import to_yaml
+from reports.diagnosis import diagnosed
 from reports.exit_codes import Ending, ExitCode
 from reports.html.render import PAGE_FILE, write
 from reports.ledger import Ledger
@@ -201,7 +202,7 @@ class Collector:
         if not self.ledger.expected and not self.harness_errors:
             return  # nothing of ours was selected: pytest's own codes stand
         complete = not self.ledger.missing and self.stopped is None and not self.harness_errors
-        self.final = self.ledger.results(self._ending(), complete=complete)
+        self.final = diagnosed(self.ledger.results(self._ending(), complete=complete))
         self._write_final(self.final)
         session.exitstatus = self.final.summary.exit_code
 

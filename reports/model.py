@@ -191,6 +191,30 @@ class Summary(Part):
     exit_reason: str
 
 
+class Consequence(Part):
+    """A failed or blocked result that a diagnosis explains."""
+
+    id: str
+    family: FamilyName
+    verdict: Verdict
+
+
+class Diagnosis(Part):
+    """A named cause of failures; one whose ``rule`` is null is unknown."""
+
+    rule: str | None = Field(description="name of the rule that holds")
+    faults: tuple[str, ...] = Field(description="seeded faults that the rule is proved with")
+    cause: str
+    evidence: tuple[str, ...] = Field(description="what was seen, with the requirement that saw it")
+    fix: tuple[str, ...] = Field(description="commands or settings, in order")
+    asymmetry: tuple[str, ...] = Field(description="family, direction, node, protocol concerned")
+    consequences: tuple[Consequence, ...]
+    ruled_out: tuple[str, ...] = Field(default=(), description="causes that it is not, and why")
+    not_looked_at: tuple[str, ...] = Field(
+        default=(), description="causes that it may be: what would tell was not run"
+    )
+
+
 class Results(Part):
     """The whole file."""
 
@@ -199,6 +223,7 @@ class Results(Part):
     cluster: ClusterInfo | None = None
     requirements: tuple[RequirementResult, ...]
     lost_agents: tuple[LostAgent, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
     summary: Summary
 
     def to_json(self) -> str:

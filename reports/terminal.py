@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from helpers.model import Level, Verdict
+from reports.diagnosis.show import diagnosis_lines
 from reports.model import FAMILY_NAMES, FamilyName, RequirementResult, Results
 
 REASON_WIDTH = 160
@@ -18,6 +19,7 @@ TIGHT_SHOWN = 5
 def summary_lines(results: Results) -> Iterator[str]:
     """Lines of the summary, without colour: letters carry the meaning."""
     yield from _table(results)
+    yield from diagnosis_lines(results.diagnoses)
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.BLOCKED):
         found = [r for r in results.requirements if r.verdict is verdict]
         if found:

@@ -1,0 +1,74 @@
+"""``docs/diagnoses.md``: every rule, word for word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from reports.diagnosis.rule import Depth, Rule, blank
+from reports.diagnosis.rules import RULES
+from reports.diagnosis.signs import Finding
+
+DOCS_FILE: Final = Path("docs") / "diagnoses.md"
+
+HEAD: Final = """# Diagnoses
+
+Generated from the rules in `reports/diagnosis/rules/` by `python -m reports docs --write`; do not
+edit.
+
+A rule names the cause of failed requirements. It holds when all its signs are there. Of several
+that hold, the one that looks deepest wins (a setting that an operator wrote, before the state of a
+component, before lost packets), then the one with more signs; what it explains is listed under it
+and is not explained again. What no rule explains is *unknown*: the report then says which causes
+were ruled out, and which were not looked at. Words in capitals are filled in by what was observed,
+those in brackets where there is anything to say; IPFAMILY is IPv4 or IPv6. The faults are those
+that the rule is proved with.
+"""
+
+DEPTHS: Final = {
+    Depth.SETTING: "A setting is wrong",
+    Depth.STATE: "A component's state is wrong",
+    Depth.TRAFFIC: "Packets are lost",
+}
+
+
+def render(rules: Sequence[Rule] = RULES) -> str:
+    """The page as Markdown."""
+    parts = [HEAD, _by_fault(rules)]
+    for depth in sorted(Depth, reverse=True):
+        parts.append(f"## {DEPTHS[depth]}\n")
+        parts += [_section(rule) for rule in rules if rule.depth is depth]
+    return "\n".join(parts)
+
+
+def _by_fault(rules: Sequence[Rule]) -> str:
+    rows = [(fault, rule) for rule in rules for fault in rule.faults]
+    rows.sort(key=lambda row: (row[0][:1], row[0]))
+    lines = ["| fault | diagnosis |", "|---|---|"]
+    lines += [
+        f"| {fault} | [{rule.name}](#{rule.name}): {_cell(blank(rule.cause))} |"
+        for fault, rule in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _section(rule: Rule) -> str:
+    families = "" if len(rule.families) > 1 else f" ({rule.families[0].kubernetes} only)"
+    lines = [f"### {rule.name}", "", f"> {_cell(blank(rule.cause))}", ""]
+    lines += [f"Signs{families}:", ""]
+    for sign in rule.signs:
+        if sign.told():
+            lines.append(f"- {_cell(sign.told())}")
+            if isinstance(sign, Finding):
+                lines.append(f"  (*{_cell(sign.sample)}*)")
+    lines += ["", "Fix:", ""]
+    lines += [f"- `{blank(step)}`" for step in rule.fix]
+    lines += ["", f"May follow from it: {', '.join(dict.fromkeys(rule.explains))}.", ""]
+    if rule.faults:
+        lines += [f"Proved with: {', '.join(rule.faults)}.", ""]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*")
