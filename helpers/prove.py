@@ -38,6 +38,7 @@ ENDING_SECONDS: Final = 60.0  # that a session gets to clean up when it is stopp
 HEALTHY_SECONDS: Final = 180.0
 RESULTS_FILE: Final = "results.json"
 Tell = Callable[[str], None]
+UNKNOWN: Final = "unknown"  # a diagnosis that names no cause
 
 
 class CannotPlantError(Exception):
@@ -91,6 +92,7 @@ class Finding:
             "error": self.error,
             "reasons": dict(self.reasons),
             "diagnoses": list(self.diagnoses),
+            "rule": self.row.rule,
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
             "sessions": self.sessions,
         }
@@ -323,5 +325,5 @@ def read(folder: Path) -> Session:
         )
         for entry in data["requirements"]
     }
-    told = tuple(entry["rule"] for entry in data.get("diagnoses") or ())
+    told = tuple(entry["rule"] or UNKNOWN for entry in data.get("diagnoses") or ())
     return Session(made.resolve(), seen, told)

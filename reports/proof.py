@@ -40,9 +40,22 @@ class FaultProof(Part):
     still_red: tuple[str, ...] = ()
     error: str = ""
     reasons: Mapping[str, str] = Field(default_factory=dict)
-    diagnoses: tuple[str, ...] = ()
+    diagnoses: tuple[str, ...] = Field(default=(), description="rules that were printed")
+    rule: str | None = Field(default=None, description="rule that must be printed, alone")
     seconds: Mapping[str, float] = Field(default_factory=dict)
     sessions: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def named(self) -> bool:
+        """Whether the expected diagnosis was given, and no other one."""
+        return self.rule is None or self.diagnoses == (self.rule,)
+
+    @property
+    def misnamed(self) -> str:
+        """What was diagnosed instead; empty when nothing else was expected."""
+        if self.named or not self.compared:
+            return ""
+        return f"diagnosed {', '.join(self.diagnoses) or 'nothing'}, expected {self.rule} alone"
 
 
 class NotPlanted(Part):
@@ -62,6 +75,8 @@ class Score(Part):
     faults: int
     killed: int = Field(description="faults whose expected verdicts were all red")
     proved: int
+    to_name: int = Field(default=0, description="faults with an expected diagnosis")
+    named: int = Field(default=0, description="of them: the diagnosis that was expected, alone")
     controls: int
     controls_green: int
 
@@ -134,6 +149,8 @@ def score(faults: Iterable[FaultProof]) -> Score:
         faults=len(real),
         killed=sum(f.compared and not f.missed for f in real),
         proved=sum(f.proved for f in real),
+        to_name=sum(f.compared and f.rule is not None for f in real),
+        named=sum(f.compared and f.named for f in real if f.rule is not None),
         controls=len(controls),
         controls_green=sum(f.proved for f in controls),
     )
@@ -177,6 +194,8 @@ def table(found: Proof) -> Iterator[str]:
             )
             if keys
         )
+        if fault.misnamed:
+            sets += f"  ({fault.misnamed})"
         word = "ok" if fault.proved else "NO"
         yield f"{fault.id.ljust(width)}  {word}  {sets or fault.error or 'all green'}"
     yield from _not_planted(found)
@@ -191,7 +210,8 @@ def _score_lines(found: Proof) -> Iterator[str]:
     it = found.score
     yield (
         f"mutation score {it.share:.1%}: {it.seen} of {it.expected} expected verdicts were red; "
-        f"{it.killed} of {it.faults} faults noticed, {it.proved} proved exactly; "
+        f"{it.killed} of {it.faults} faults noticed, {it.proved} proved exactly, "
+        f"{it.named} of {it.to_name} diagnosed as expected; "
         f"{it.controls_green} of {it.controls} controls green; {found.seconds / 60:.1f} min"
     )
 
@@ -223,7 +243,7 @@ def page(found: Proof) -> Iterator[str]:
     for entry in found.never_red:
         yield f"- {entry.verdict}" + (f" ({entry.elsewhere})" if entry.elsewhere else "")
     for fault in found.faults:
-        if not fault.proved:
+        if not fault.proved or fault.misnamed:
             yield from _trouble(fault)
 
 
@@ -253,5 +273,7 @@ def _trouble(fault: FaultProof) -> Iterator[str]:
     yield ""
     if fault.error:
         yield fault.error
+    if fault.misnamed:
+        yield f"- {fault.misnamed}"
     for key in (*fault.surplus, *(f"{key} after healing" for key in fault.still_red)):
         yield f"- {key}: {' '.join(fault.reasons.get(key, '').split())}"

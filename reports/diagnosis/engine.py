@@ -80,7 +80,7 @@ def _claimed(
 
 
 def _explains(case: Case, match: Match, result: RequirementResult) -> bool:
-    in_family = result.family == "pair" or _family(result) in match.families
+    in_family = result.family == "pair" or _family(result) in match.families or match.rule.across
     if not in_family or result.id not in match.rule.explains:
         return False
     nodes = match.values.get("node", ())

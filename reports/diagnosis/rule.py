@@ -39,6 +39,7 @@ class Rule:
         signs: all of them must be there.
         explains: requirements whose failure, or whose being blocked, may follow from it.
         local: it concerns the bound ``node`` only; failures of paths elsewhere are not its own.
+        across: what follows from it is in both families, whichever it occurs in.
         families: in which it can occur.
     """
 
@@ -50,6 +51,7 @@ class Rule:
     signs: tuple[Sign, ...]
     explains: tuple[str, ...]
     local: bool = False
+    across: bool = False
     families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
 
     @property

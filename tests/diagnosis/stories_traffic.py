@@ -142,7 +142,7 @@ def f19() -> Story:
 
 def f19_without_the_setting() -> Story:
     return Story(
-        "PKT-018/unchecked",
+        "PKT-018/raw-accept",
         [*passing("CFG-013"), failing("PKT-018", spoofed())],
         "spoofed-sources-pass",
         "The pod on n1 sent IPv6 with source fd00:10:244::13 (another pod of the node) that is not "

@@ -10,6 +10,7 @@ from helpers.faults.expectations import expectations
 from helpers.model import Verdict
 from helpers.prove import Finding
 from helpers.requirements import requirements
+from reports.diagnosis.rules import RULES
 from reports.proof import PAGE_FILE, PROOF_FILE, Proof, proof, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +43,31 @@ def test_never_red_names_who_would() -> None:
     assert "CONN-002 [ipv6]" not in left
     assert "on recorded input" in left["CFG-001"]
     assert "F11" in left["CFG-010 [ipv6]"]
+
+
+def test_the_expected_diagnosis_is_given_alone() -> None:
+    rule = expectations()["F12"].rule
+    right = record("F12", diagnoses=[rule])
+    wrong = [record("F12", diagnoses=told) for told in ([], ["unknown"], [rule, "unknown"])]
+    found = made(right, *wrong)
+    assert (found.score.to_name, found.score.named) == (4, 1)
+    text = "\n".join(table(found))
+    assert text.count(f"expected {rule} alone") == 3
+    assert "diagnosed nothing" in text
+    assert "1 of 4 diagnosed as expected" in text
+
+
+def test_every_expected_diagnosis_is_a_rule_that_knows_the_fault() -> None:
+    rules = {rule.name: rule for rule in RULES}
+    for row in expectations().values():
+        if row.rule is not None:
+            assert row.id in rules[row.rule].faults, row.id
+
+
+def test_every_fault_of_the_catalogue_has_its_diagnosis() -> None:
+    lacking = [row.id for row in expectations().values() if row.id[0] in "FR" and not row.rule]
+    lacking = [name for name in lacking if "-" not in name]
+    assert lacking == []
 
 
 def test_what_was_not_planted_is_grouped_by_reason() -> None:

@@ -60,7 +60,7 @@ RULES: Final = (
     ),
     Rule(
         name="pool-disabled",
-        faults=("F02",),
+        faults=("F02", "CFG-014/ipv4-pool"),
         depth=Depth.SETTING,
         cause=NO_POOL,
         fix=('kubectl patch ippool {pool} --type merge -p \'{{"spec":{{"disabled":false}}}}\'',),
@@ -73,6 +73,7 @@ RULES: Final = (
             ),
             Fact("an IPPool of the family is disabled", disabled_pools),
         ),
+        across=True,
         explains=ids(
             "CFG-014 CFG-015 PODIP-002 PODIP-003 PODIP-007 PODIP-008 PODIP-011 PODIP-012 "
             "PODIP-013 PODIP-014 RES-002 RES-006 RES-007 RTE-003"
@@ -94,6 +95,7 @@ RULES: Final = (
                 "No enabled Calico IPv6 IPPool selects node worker (there is none): CNI ADD fails",
             ),
         ),
+        across=True,
         explains=ids(
             "CFG-014 CFG-015 PODIP-002 PODIP-003 PODIP-007 PODIP-008 PODIP-011 PODIP-012 "
             "PODIP-013 PODIP-014 RES-002 RES-006 RES-007 RTE-003"
@@ -118,6 +120,7 @@ RULES: Final = (
                 "CNI DEL does not release on worker",
             ),
         ),
+        across=True,
         explains=ids("PODIP-011 PODIP-010 PODIP-014 RES-006 RES-007"),
     ),
     Rule(

@@ -63,7 +63,7 @@ def encapsulation_words(case: Case, family: Family, bound: Values) -> Seen | Mis
 RULES: Final = (
     Rule(
         name="forwarding-off",
-        faults=("F11",),
+        faults=("F11", "CFG-010/ipv4-forwarding"),
         depth=Depth.SETTING,
         cause="{ip} forwarding is off on node {node}: no pod on {node} can send or receive routed "
         "{ip}",
@@ -111,7 +111,7 @@ RULES: Final = (
     ),
     Rule(
         name="no-default-route",
-        faults=(),
+        faults=("EGR-002/default-route",),
         depth=Depth.SETTING,
         cause="node {node} has no {ip} default route: nothing on it, and none of its pods, reaches "
         "the outside over {ip}",
@@ -208,7 +208,7 @@ RULES: Final = (
     ),
     Rule(
         name="block-routes-missing",
-        faults=("RTE-002/route-gone",),
+        faults=(),
         depth=Depth.STATE,
         cause="{node} has no {ip} route to block {block} of {owner}, although its BGP sessions "
         "are Established: pods on {node} do not reach pods there over {ip}",
@@ -268,7 +268,7 @@ RULES: Final = (
     ),
     Rule(
         name="nodes-do-not-reach-each-other",
-        faults=("CFG-009/input-drop",),
+        faults=("CFG-009/drop",),
         depth=Depth.TRAFFIC,
         cause="nodes do not reach each other over {ip}: {pair}; what pods send between them is not "
         "judged",
@@ -281,7 +281,7 @@ RULES: Final = (
             Holds(("CFG-005",)),
         ),
         explains=(
-            *ids("CFG-009 RTE-001 RTE-002"),
+            *ids("CFG-009 CFG-012 RTE-001 RTE-002"),
             *ROUTED,
         ),
     ),

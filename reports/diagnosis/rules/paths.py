@@ -85,7 +85,7 @@ def resolution_words(case: Case, family: Family, bound: Values) -> Seen | Missin
 RULES: Final = (
     Rule(
         name="pod-path-loses",
-        faults=("F12",),
+        faults=("F12", "CONN-002/ipv4"),
         depth=Depth.TRAFFIC,
         cause="{ip} packets {path} are lost{share}; node-to-node {ip} is fine{place}",
         fix=(
@@ -103,7 +103,7 @@ RULES: Final = (
     ),
     Rule(
         name="pods-of-a-node-do-not-reach-each-other",
-        faults=("CONN-001/forward-drop",),
+        faults=("CONN-001/same-node",),
         depth=Depth.TRAFFIC,
         cause="{ip} packets between pods of the same node are lost on {node}, before any network "
         "between nodes",
@@ -201,7 +201,7 @@ RULES: Final = (
     ),
     Rule(
         name="pods-do-not-reach-outside",
-        faults=("EGR-001/forward-drop",),
+        faults=("EGR-001/drop",),
         depth=Depth.TRAFFIC,
         cause="pods on {node} do not reach the outside over {ip}, although pods reach each other "
         "and the nodes have a default route",

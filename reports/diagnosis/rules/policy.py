@@ -67,7 +67,7 @@ SPOOFED: Final = Finding(
 RULES: Final = (
     Rule(
         name="felix-ipv6-off",
-        faults=("F05",),
+        faults=("F05", "CFG-013/felix"),
         depth=Depth.SETTING,
         cause="Felix IPv6 support is off on {node_count} nodes ({node}; {setting}): IPv6 works but "
         "NetworkPolicy and anti-spoofing are NOT enforced for IPv6",
@@ -131,7 +131,7 @@ RULES: Final = (
     ),
     Rule(
         name="spoofed-sources-pass",
-        faults=("PKT-018/unchecked",),
+        faults=("PKT-018/raw-accept",),
         depth=Depth.STATE,
         cause="The {pod_first} sent {ip} with source {source_first} ({whose_first}) that is not "
         "its own and it was delivered, although Felix is to check sources: its rule is not there "

@@ -28,6 +28,7 @@ RULES: Final = (
                 "be exactly 1: IPv6 Services cannot be created",
             ),
         ),
+        across=True,
         explains=ids(
             "CFG-004 SVC-001 SVC-002 SVC-003 SVC-004 SVC-005 SVC-006 SVC-007 SVC-009 SVC-010 "
             "SVC-011 SVC-012 SVC-014 SVC-015 SVC-016 SVC-017 SVC-018 EGR-009 NPOL-011"
@@ -101,6 +102,7 @@ RULES: Final = (
                 "nftablesMode Enabled (FelixConfiguration default) meets kube-proxy in ipvs mode",
             ),
         ),
+        across=True,
         explains=ids("CFG-018 CFG-013 RTE-001 RES-001 PODIP-002 NPOL-001 NPOL-002"),
     ),
 )

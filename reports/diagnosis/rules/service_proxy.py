@@ -114,7 +114,7 @@ RULES: Final = (
     ),
     Rule(
         name="proxy-in-another-mode",
-        faults=("F07",),
+        faults=("F07", "CFG-007/mode"),
         depth=Depth.SETTING,
         cause="kube-proxy on {node} runs {mode}, profile requires {declared}{lack}",
         fix=(
