@@ -159,6 +159,7 @@ def wait_ready(
     bgp_state: BgpState | None = None,
     nodes: int | None = None,
     within: float = READY_WITHIN,
+    hopeless: Callable[[], str | None] = lambda: None,
     sleeper: Sleeper = REAL_TIME,
 ) -> Readiness:
     """Wait until nodes, Calico, DNS and the BGP sessions of both families are ready.
@@ -166,14 +167,15 @@ def wait_ready(
     Args:
         progress: told each time that what is missing changes.
         bgp_state: how to ask a node's BIRD; default: through exec into its calico-node pod.
-        nodes: how many nodes there must be; default: those on the host's kernel.
+        nodes: how many nodes there must be; default: those of the profile.
         within: seconds.
+        hopeless: says why waiting makes no sense for a reason that the API does not know.
 
     Raises:
         NotSettled: it did not become ready; the message tells the story of the wait.
     """
     ask = bgp_state or bird_sessions(kube)
-    wanted = spec.host_node_count if nodes is None else nodes
+    wanted = spec.node_count if nodes is None else nodes
     told: list[str] = []
 
     def look() -> Readiness:
@@ -187,7 +189,7 @@ def wait_ready(
         look,
         lambda seen: seen.complete,
         within=within,
-        fatal=lambda seen: seen.hopeless,
+        fatal=lambda seen: seen.hopeless or (None if seen.complete else hopeless()),
         describe=str,
         what="nodes, Calico, DNS and BGP of both families are ready",
         retry_on=(KubeError,),

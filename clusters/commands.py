@@ -30,6 +30,14 @@ PACKAGES: Final[Mapping[str, str]] = {
     "ip": "iproute2",
     "nsenter": "util-linux",
     "debootstrap": "debootstrap",
+    "gcc": "gcc",
+    "make": "make",
+    "flex": "flex",
+    "bison": "bison",
+    "bc": "bc",
+    "xz": "xz-utils",
+    "stdlib.h": "libc6-dev",
+    "mkfs.ext4": "e2fsprogs",
 }
 TAIL_LINES: Final = 25
 SECONDS: Final = 60.0

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,9 @@ from clusters.api import Cluster, Outside
 from clusters.commands import Progress, output, run, run_logged, silent, tail
 from clusters.engine import Engine
 from clusters.errors import ClusterError, CommandFailedError
+from clusters.guest import crew, join, machine
+from clusters.guest.crew import Crew
+from clusters.images import GuestFiles
 from clusters.render_calico import PullPolicy
 from clusters.render_kind import kind_config, kind_refusal, kind_yaml, node_names
 from clusters.spec import ClusterSpec
@@ -43,6 +46,7 @@ class NodeImages:
         pull_policy: of Calico and agents: ``Never`` when their images are inside the node image.
         load: brings the images into the engine; does nothing when they are there.
         load_nodes: brings the agent image into the nodes of a cluster; None: it is there.
+        guest: what nodes with a kernel of their own are made of; None: there can be none.
     """
 
     node_image: str
@@ -53,6 +57,7 @@ class NodeImages:
     calico_manifest: Path
     load: Callable[[Engine, Progress], None]
     load_nodes: Callable[[Engine, str, Progress], None] | None = None
+    guest: GuestFiles | None = None
 
 
 class Clock:
@@ -140,9 +145,14 @@ class _Maker:
 
     def make(self) -> Cluster:
         stop = threading.Event()
-        with ThreadPoolExecutor(max_workers=2) as threads:
+        guests = crew.start(
+            self.spec, self.images.guest, self.name, self.folder, self.home.docker, self.clock.say
+        )
+        with ThreadPoolExecutor(max_workers=4) as threads:
             host = threads.submit(self._outside)
-            early = threads.submit(self._install_calico, stop)
+            access = threads.submit(self._early_kubeconfig, stop)
+            early = threads.submit(self._install_calico, access, stop)
+            joining = threads.submit(self._join_guests, guests, access, stop)
             try:
                 with self.clock.step("kind"):
                     self._kind()
@@ -157,9 +167,11 @@ class _Maker:
                 outside.become_default_gateway(there, node_names(self.spec, self.name))
             with self.clock.step("calico"):
                 early.result()
+                joining.result()
                 kube = Kube(self.kubeconfig)
-                self._wait_ready(kube)
+                self._wait_ready(kube, guests)
             outside.sync_routes(there, kube)
+            self.clock.seconds.update(guests.seconds(kube))
         self._early.unlink(missing_ok=True)
         return self._cluster(there)
 
@@ -211,9 +223,9 @@ class _Maker:
             parts.append(f"kubelet on {node}:\n" + "\n".join(f"  | {x}" for x in text.splitlines()))
         return "\n".join(parts)
 
-    def _install_calico(self, stop: threading.Event) -> None:
+    def _install_calico(self, access: Future[Path | None], stop: threading.Event) -> None:
         """Install Calico as soon as the API server answers, while kind still joins workers."""
-        kubeconfig = self._early_kubeconfig(stop)
+        kubeconfig = access.result()
         if kubeconfig is None:
             return
 
@@ -237,6 +249,26 @@ class _Maker:
         except NotSettled as error:
             raise ClusterError(f"Calico could not be installed: {error}") from error
 
+    def _join_guests(
+        self, guests: Crew, access: Future[Path | None], stop: threading.Event
+    ) -> None:
+        """Let guests join as soon as kubeadm is done, while kind still joins workers."""
+        kubeconfig = access.result() if guests else None
+        if kubeconfig is None:
+            return
+        kube = Kube(kubeconfig)
+
+        def arranged() -> bool:
+            return stop.is_set() or join.arrange_proxies(kube, self.spec, self.clock.say)
+
+        try:
+            eventually(arranged, bool, within=CREATE_SECONDS, retry_on=(KubeError, LookupError),
+                       what="kubeadm deploys kube-proxy")  # fmt: skip
+        except NotSettled as error:
+            raise ClusterError(f"Guest nodes could not join: {error}") from error
+        if not stop.is_set():
+            guests.tell(kube, self.spec, self.home.docker, self.name)
+
     def _early_kubeconfig(self, stop: threading.Event) -> Path | None:
         """The administrator's kubeconfig, before kind itself writes one; None when told to stop."""
         asked = [str(self.images.kind), "get", "kubeconfig", "--name", self.name]
@@ -255,11 +287,16 @@ class _Maker:
         self._early.write_text(text)
         return self._early
 
-    def _wait_ready(self, kube: Kube) -> None:
+    def _wait_ready(self, kube: Kube, guests: Crew) -> None:
+        within = calico.READY_WITHIN * (2 if guests else 1)  # a guest starts programs slowly
         try:
-            calico.wait_ready(kube, self.spec, self.clock.say)
+            calico.wait_ready(
+                kube, self.spec, self.clock.say, within=within, hopeless=guests.trouble
+            )
         except NotSettled as error:
-            raise ClusterError(f"The cluster did not become ready: {error}") from error
+            raise ClusterError(
+                f"The cluster did not become ready: {error}{guests.consoles()}"
+            ) from error
 
     def _cluster(self, there: Outside) -> Cluster:
         shared = self.folder / "shared"
@@ -292,12 +329,24 @@ def _likely(text: str) -> str:
     return ""
 
 
-def remove(name: str, docker: tuple[str, ...], progress: Progress = silent) -> None:
+def remove(
+    name: str,
+    docker: tuple[str, ...],
+    progress: Progress = silent,
+    *,
+    namespace: str | None = None,
+) -> None:
     """Remove all that Docker has of a cluster of this name, complete or not, if there is any.
+
+    Its guest nodes are processes that carry its mark: end them first.
+
+    Args:
+        namespace: name of the engine's network namespace; None: the machine's own.
 
     Raises:
         CommandFailedError: the engine does not answer, or refused.
     """
+    machine.disconnect(name, namespace)
     containers = _containers(docker, name)
     if containers:
         progress(f"removing {len(containers)} containers of {name}")

@@ -28,7 +28,11 @@ def up(chosen: argparse.Namespace, progress: Progress) -> int:
         SpecError: the profile cannot be used.
     """
     spec = options.profile(
-        chosen.profile, chosen.profile_set, chosen.kubernetes_version, chosen.calico_version
+        chosen.profile,
+        chosen.profile_set,
+        chosen.kubernetes_version,
+        chosen.calico_version,
+        guests=not chosen.without_guest,
     )
     name = records.cluster_name(chosen.name or spec.name)
     if Intent.read(records.clusters_dir() / name) is not None:
@@ -66,7 +70,8 @@ def prepare(
     home = engine.find_engine()
     chosen = sources.choose(source, home, spec)
     build = chosen is ImageSource.BUILD and not sources.built_already(spec)
-    preflight.check(preflight.Plan(home.private, build, spec.host_node_count))
+    plan = preflight.Plan(home.private, build, spec.host_node_count, spec.guest_node_count)
+    preflight.check(plan)
     engine.check_free(home)
     sources.node_images(spec, home, chosen, progress)  # the network is still the machine's own
     engine.prepare(home)

@@ -34,6 +34,12 @@ def add_profile_options(add: _Adder) -> None:
         help="change one field of the profile, e.g. --set families=ipv6,ipv4 "
         "--set nodes.workers.count=3; may be repeated",
     )
+    add(
+        "--without-guest",
+        action="store_true",
+        help="leave out nodes that bring a kernel of their own where the host's has no IPVS: "
+        "quicker, and kube-proxy in ipvs mode is not tested",
+    )
     add("--kubernetes-version", metavar="VERSION", help="short for --set kubernetes=VERSION")
     add("--calico-version", metavar="VERSION", help="short for --set calico=VERSION")
     add(
@@ -65,11 +71,13 @@ def profile(
     calico: str | None,
     *,
     resolve: bool = True,
+    guests: bool = True,
 ) -> ClusterSpec:
     """The profile that the options mean.
 
     Args:
         resolve: whether nodes will run on this machine's kernel, which decides ``auto``.
+        guests: whether nodes may bring a kernel of their own.
 
     Raises:
         SpecError: with every problem of file and options at once.
@@ -80,4 +88,7 @@ def profile(
     if calico:
         overrides["calico"] = calico.removeprefix("v")
     spec = load_profile(name, overrides)
-    return spec.resolved(observe_kernel()) if resolve else spec
+    if not resolve:
+        return spec
+    resolved = spec.resolved(observe_kernel())
+    return resolved if guests else resolved.without_guests()

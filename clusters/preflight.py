@@ -18,17 +18,23 @@ from typing import Final
 
 from clusters.commands import PACKAGES, missing, run
 from clusters.errors import CommandFailedError, PreflightError
+from clusters.guest import host
 from helpers.naming import PREFIX, cache_dir
 
 ENGINE_TOOLS: Final = (
     "dockerd", "docker", "containerd", "runc", "iptables", "ip6tables", "ip", "nsenter",
 )  # fmt: skip
 BUILD_TOOLS: Final = ("debootstrap", "go")
+# Of the kernel and the disk of guest nodes; a path stands for a package without a program.
+GUEST_BUILD_TOOLS: Final = (
+    "gcc", "make", "flex", "bison", "bc", "xz", "mkfs.ext4", "/usr/include/stdlib.h",
+)  # fmt: skip
 GIB: Final = 1 << 30
 # Measured: three nodes copy 1.2 GiB each out of a 2 GiB image; a build from nothing needs more.
 DISK_TO_RUN_GIB: Final = 8
 DISK_TO_BUILD_GIB: Final = 20
 MEMORY_GIB: Final = 4  # of three nodes and the probes
+GUEST_MEMORY_GIB: Final = 2  # of each guest node
 # Measured on a cluster of three: 4 of systemd, 7 of kubelet, 2 of containerd, 2 of Calico and 1 of
 # kube-proxy on each node, 13 of the control plane. When they run out, kubelet and even systemd die
 # with messages that name no cause (kind's documentation, known issues, "too many open files").
@@ -58,24 +64,36 @@ class Plan:
     Attributes:
         engine: whether a private engine has to be started.
         build: whether images have to be built.
-        nodes: how many there are going to be, 0 for no cluster.
+        nodes: how many there are going to be on the host's kernel, 0 for no cluster.
+        guests: how many nodes there are going to be with a kernel of their own.
     """
 
     engine: bool
     build: bool
     nodes: int = 3
+    guests: int = 0
 
 
 def debian_packages() -> tuple[str, ...]:
     """Debian packages that bring every tool of a private engine and of the image build."""
-    tools = (*ENGINE_TOOLS, *BUILD_TOOLS)
-    return tuple(sorted({PACKAGES[tool] for tool in tools if tool in PACKAGES}))
+    return tuple(sorted({package for _, package in _packaged()}))
 
 
 def missing_packages() -> tuple[str, ...]:
     """Those of them whose tools are not there."""
-    tools = (tool for tool in (*ENGINE_TOOLS, *BUILD_TOOLS) if tool in PACKAGES)
-    return tuple(sorted({PACKAGES[tool] for tool in tools if shutil.which(tool) is None}))
+    return tuple(sorted({package for tool, package in _packaged() if not there(tool)}))
+
+
+def _packaged() -> Iterator[tuple[str, str]]:
+    for tool in (*ENGINE_TOOLS, *BUILD_TOOLS, *GUEST_BUILD_TOOLS):
+        package = PACKAGES.get(Path(tool).name)
+        if package:
+            yield tool, package
+
+
+def there(tool: str) -> bool:
+    """Whether a program is on PATH, or a file that is named by its path exists."""
+    return Path(tool).exists() if tool.startswith("/") else shutil.which(tool) is not None
 
 
 def needs(plan: Plan) -> list[Need]:
@@ -83,6 +101,7 @@ def needs(plan: Plan) -> list[Need]:
     found = list(_tools(plan))
     found += _resources(plan)
     found += _inotify(plan.nodes)
+    found += [Need(what, fix) for what, fix in host.needs(plan.guests)]
     if plan.engine:
         root = _root()
         found += root
@@ -115,12 +134,12 @@ def engine_answers() -> bool:
 
 def _tools(plan: Plan) -> Iterator[Need]:
     wanted = [*(ENGINE_TOOLS if plan.engine else ("docker", "ip"))]
-    absent = [tool for tool in wanted if shutil.which(tool) is None]
-    if plan.build and shutil.which("debootstrap") is None:
-        absent.append("debootstrap")
+    if plan.build:
+        wanted += ["debootstrap", *(GUEST_BUILD_TOOLS if plan.guests else ())]
+    absent = [tool for tool in wanted if not there(tool)]
     by_package: dict[str, list[str]] = {}
     for tool in absent:
-        by_package.setdefault(PACKAGES[tool], []).append(tool)
+        by_package.setdefault(PACKAGES[Path(tool).name], []).append(Path(tool).name)
     for tools in by_package.values():
         what, _, fix = missing(tools[0]).partition(": ")
         names = ", ".join(tools)
@@ -151,9 +170,10 @@ def _resources(plan: Plan) -> Iterator[Need]:
             "free some, or set XDG_CACHE_HOME to a directory on a larger disk",
         )
     memory = available_memory() / GIB
-    if memory < MEMORY_GIB:
+    needed = MEMORY_GIB + plan.guests * GUEST_MEMORY_GIB
+    if memory < needed:
         yield Need(
-            f"{memory:.1f} GiB of memory are available, {MEMORY_GIB} GiB are needed",
+            f"{memory:.1f} GiB of memory are available, {needed} GiB are needed",
             "end other programs, or use a profile with fewer nodes (--profile quick)",
         )
 

@@ -63,7 +63,8 @@ def _remove_kind(intent: Intent, progress: Progress) -> None:
 
     if intent.engine.get("private") and not engine.running():
         return  # a private engine that is stopped has no containers; its start clears its data
-    kind.remove(intent.name, tuple(intent.engine["docker"]), progress)
+    docker, namespace = tuple(intent.engine["docker"]), intent.engine.get("namespace")
+    kind.remove(intent.name, docker, progress, namespace=namespace)
 
 
 def _remove_existing(intent: Intent, progress: Progress) -> None:

@@ -35,11 +35,20 @@ class ImageSource(StrEnum):
 def choose(source: ImageSource, home: Engine, spec: ClusterSpec) -> ImageSource:
     """What ``auto`` stands for: registries when the user's engine runs and reaches them.
 
-    A private engine lives in a network namespace without a way out, so there it is ``build``.
+    A private engine lives in a network namespace without a way out, so there it is ``build``, as
+    it is for nodes with a kernel of their own, whose disk is made of the image that is built.
+
+    Raises:
+        ClusterError: registries were asked for, and cannot serve the profile.
     """
+    if source is ImageSource.REGISTRY and spec.guest_groups:
+        raise ClusterError(
+            "Nodes with a kernel of their own are made from images that are built here, not from "
+            "registries: leave out --images, or add --without-guest."
+        )
     if source is not ImageSource.AUTO:
         return source
-    if home.private or not pulled.reachable(home, spec):
+    if home.private or spec.guest_groups or not pulled.reachable(home, spec):
         return ImageSource.BUILD
     return ImageSource.REGISTRY
 
@@ -68,11 +77,13 @@ def built_already(spec: ClusterSpec) -> bool:
         steps = build.plan(request, Cache(cache_root()), pinned())
     except built.ImageBuildError as error:
         raise ClusterError(str(error)) from error
-    return Cache(cache_root()).entry(steps.image.name, steps.image.key).is_dir()
+    return steps.complete(Cache(cache_root()))
 
 
 def _request(spec: ClusterSpec) -> built.ImageRequest:
-    return built.ImageRequest(f"v{spec.kubernetes}", (f"v{spec.calico}",))
+    return built.ImageRequest(
+        f"v{spec.kubernetes}", (f"v{spec.calico}",), guest=bool(spec.guest_groups)
+    )
 
 
 def _built(spec: ClusterSpec, progress: Progress) -> NodeImages:
@@ -99,6 +110,7 @@ def _built(spec: ClusterSpec, progress: Progress) -> NodeImages:
         kind=made.kind_binary,
         calico_manifest=made.calico_manifests[f"v{spec.calico}"],
         load=load,
+        guest=made.guest,
     )
 
 

@@ -146,6 +146,15 @@ class ClusterSpec(Frozen):
         return sum(group.count for group in self.host_groups)
 
     @property
+    def guest_groups(self) -> tuple[NodeGroup, ...]:
+        """Groups whose nodes bring a kernel of their own and join a running cluster."""
+        return tuple(group for group in self.nodes if group.kernel is Kernel.GUEST)
+
+    @property
+    def guest_node_count(self) -> int:
+        return sum(group.count for group in self.guest_groups)
+
+    @property
     def native(self) -> bool:
         """Whether pod packets cross the node network as they are, in both families."""
         return all(self.encapsulation.of(f) is Encapsulation.NONE for f in self.families)
@@ -173,23 +182,30 @@ class ClusterSpec(Frozen):
         return mode
 
     def resolved(self, kernel: KernelFacts) -> ClusterSpec:
-        """The same cluster with every ``proxy_mode: auto`` decided.
+        """The same cluster with every ``kernel: auto`` and ``proxy_mode: auto`` decided.
 
-        Guest kernels are built with IPVS, so there ``auto`` is ipvs.
+        Guest kernels are built with IPVS, so there ``proxy_mode: auto`` is ipvs.
 
         Raises:
             SpecError: what follows from the kernel contradicts the rest of the profile.
         """
         host = choose_proxy_mode(kernel, self.kubernetes, self.calico_dataplane)
-        nodes = [
-            group.model_copy(
-                update={"proxy_mode": host if group.kernel is Kernel.HOST else ProxyMode.IPVS}
-            )
-            if group.proxy_mode is ProxyMode.AUTO
-            else group
-            for group in self.nodes
-        ]
+        nodes = []
+        for group in self.nodes:
+            whose = group.kernel
+            if whose is Kernel.AUTO:
+                wants_ipvs = group.proxy_mode in (ProxyMode.AUTO, ProxyMode.IPVS)
+                lacks_it = wants_ipvs and kernel.missing_for_ipvs
+                whose = Kernel.GUEST if lacks_it else Kernel.HOST
+            mode = host if whose is Kernel.HOST else ProxyMode.IPVS
+            mode = mode if group.proxy_mode is ProxyMode.AUTO else group.proxy_mode
+            nodes.append(group.model_copy(update={"kernel": whose, "proxy_mode": mode}))
         return self.changed(nodes=[group.model_dump(mode="json") for group in nodes])
+
+    def without_guests(self) -> ClusterSpec:
+        """The same cluster without the nodes that bring a kernel of their own."""
+        kept = [group for group in self.nodes if group.kernel is not Kernel.GUEST]
+        return self.changed(nodes=[group.model_dump(mode="json") for group in kept])
 
     def changed(self, **fields: Any) -> ClusterSpec:
         """A copy with other values, checked like any profile.
@@ -209,7 +225,7 @@ def load_profile(name_or_path: str, overrides: Mapping[str, str] | None = None) 
     """Read a profile and change single values of it.
 
     Args:
-        name_or_path: ``native``, or the path of a YAML file.
+        name_or_path: ``conformance``, or the path of a YAML file.
             One that names no ``kubernetes`` or ``calico`` version gets the default of
             ``images/versions.yaml``.
         overrides: values by field, e.g. ``{"kubernetes": "1.35.4", "pod_cidrs.ipv6":

@@ -196,6 +196,12 @@ def _node_groups(spec: ClusterSpec) -> Iterator[Problem]:
                 (f"nodes.{group.name}.kernel",),
                 "a control plane on a guest kernel is too slow to become ready; use kernel: host",
             )
+        if group.kernel is Kernel.GUEST and not spec.kubernetes.at_least(1, 31):
+            yield Problem(
+                (f"nodes.{group.name}.kernel", "kubernetes"),
+                f"guest nodes join by kubeadm's v1beta4, which Kubernetes {spec.kubernetes} lacks "
+                "(1.31.0 has it); use kernel: host",
+            )
 
 
 def _proxy_modes(spec: ClusterSpec) -> Iterator[Problem]:

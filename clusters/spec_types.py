@@ -34,10 +34,14 @@ class ProxyMode(StrEnum):
 
 
 class Kernel(StrEnum):
-    """Whose kernel a node runs: the host's (a container) or one of its own (a guest)."""
+    """Whose kernel a node runs: the host's (a container) or one of its own (a guest).
+
+    AUTO is the host's where that has IPVS, else one of its own.
+    """
 
     HOST = "host"
     GUEST = "guest"
+    AUTO = "auto"
 
 
 class Dataplane(StrEnum):

@@ -17,6 +17,7 @@ from clusters.api import Cluster, ClusterProvider
 from clusters.engine import Engine
 from clusters.errors import ClusterError, UnusableError
 from clusters.existing import ExistingProvider
+from clusters.guest import crew, machine
 from clusters.providers import KindProvider
 from clusters.records import Intent
 from clusters.registry import Keep, Run
@@ -38,6 +39,7 @@ class Wanted:
     changes: tuple[tuple[str, str], ...]
     kubernetes: str | None
     calico: str | None
+    guests: bool
     images: ImageSource
     keep: Keep
     reuse: str | None
@@ -54,6 +56,7 @@ class Wanted:
             changes=tuple(given.profile_set),
             kubernetes=given.kubernetes_version,
             calico=given.calico_version,
+            guests=not given.without_guest,
             images=given.images,
             keep=given.keep_cluster,
             reuse=given.reuse_cluster,
@@ -88,7 +91,12 @@ class Wanted:
             SpecError: a ValueError with every problem at once.
         """
         return options.profile(
-            self.profile, self.changes, self.kubernetes, self.calico, resolve=not self.existing
+            self.profile,
+            self.changes,
+            self.kubernetes,
+            self.calico,
+            resolve=not self.existing,
+            guests=self.guests,
         )
 
 
@@ -254,6 +262,8 @@ class ClusterSession:
             cluster = self.obtain()
         except ClusterError:
             return  # there was nothing to disturb
+        if self.guest_ended():
+            return  # it does not come back, and ``broken`` tells it
         kube = Kube(cluster.kubeconfig, cluster.context)
         try:
             calico.wait_ready(
@@ -266,7 +276,13 @@ class ClusterSession:
     def broken(self) -> str | None:
         """Why the cluster cannot decide anything any more, None when it can."""
         found = records.read_json(self._broken_file)
-        return str(found["error"]) if found else None
+        return str(found["error"]) if found else self.guest_ended()
+
+    def guest_ended(self) -> str | None:
+        """The guest node that ended under the tests, with its last words; None when all live."""
+        if self._cluster is None or not self._cluster.owned:
+            return None
+        return crew.dead(machine.guests_of(records.clusters_dir() / self._cluster.name))
 
     @property
     def _broken_file(self) -> Path:

@@ -19,7 +19,7 @@ from clusters.interrupts import terminate_like_interrupt, uninterrupted
 from clusters.options import add_profile_options
 from clusters.registry import Keep
 from helpers.cluster_session import ClusterSession, Wanted
-from helpers.verdicts import Inconclusive
+from helpers.verdicts import Blocked, Inconclusive
 
 if TYPE_CHECKING:
     from clusters.api import Cluster
@@ -168,6 +168,21 @@ def pytest_runtest_protocol(
         if _is_disruptive(item):
             clusters.settle(item.nodeid)
         return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """What fails while a node is gone says nothing about the cluster: that node is the reason."""
+    try:
+        return (yield)
+    except (Blocked, Inconclusive, pytest.skip.Exception):
+        raise
+    except (Exception, pytest.fail.Exception) as error:
+        clusters = item.config.stash.get(_session, None)
+        ended = clusters.guest_ended() if clusters is not None else None
+        if ended is None:
+            raise
+        raise Inconclusive(ended) from error
 
 
 @pytest.hookimpl(tryfirst=True)

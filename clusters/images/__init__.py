@@ -5,13 +5,14 @@ missing in the cache, `load_into_docker` hands the result to an engine for kind.
 """
 
 from clusters.commands import Progress
-from clusters.images.api import ImageRequest, ImageSet
+from clusters.images.api import GuestFiles, ImageRequest, ImageSet
 from clusters.images.build import ensure_images
 from clusters.images.docker import load_into_docker
 from clusters.images.errors import CancelledError, ImageBuildError, StepFailedError
 
 __all__ = [
     "CancelledError",
+    "GuestFiles",
     "ImageBuildError",
     "ImageRequest",
     "ImageSet",

@@ -17,10 +17,12 @@ class ImageRequest:
     """Which versions the images are to hold: one Kubernetes, one or more Calico releases.
 
     Versions are written as their tags ("v1.36.4"); the order of Calico releases has no meaning.
+    `guest`: also the kernel and the disk of nodes with a kernel of their own.
     """
 
     kubernetes: str = field(default_factory=lambda: pinned().kubernetes.default)
     calico: tuple[str, ...] = field(default_factory=lambda: (pinned().calico.default,))
+    guest: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "calico", tuple(sorted(set(self.calico), key=_release)))
@@ -28,6 +30,14 @@ class ImageRequest:
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFiles:
+    """What guest nodes are made of: their kernel, a program, and the disk that they share."""
+
+    kernel: Path
+    disk: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +62,13 @@ class ImageSet:
     """Calico release -> upstream's own manifests/calico.yaml."""
     manifest: Path
     """JSON: versions and hashes of all parts, packages, image digests."""
+    guest: GuestFiles | None = None
+    """None where the request did not ask for it."""
 
 
-def read_image_set(entry: Path, changes: tuple[str, ...]) -> ImageSet:
+def read_image_set(
+    entry: Path, changes: tuple[str, ...], guest: GuestFiles | None = None
+) -> ImageSet:
     """The image set of a complete `node` directory of the cache."""
     record = json.loads((entry / "manifest.json").read_text())
     name = f"dsc-node:{record['key'][:KEY_LENGTH]}"
@@ -71,4 +85,5 @@ def read_image_set(entry: Path, changes: tuple[str, ...]) -> ImageSet:
             version: entry / "manifests" / f"calico-{version}.yaml" for version in record["calico"]
         },
         manifest=entry / "manifest.json",
+        guest=guest,
     )

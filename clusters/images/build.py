@@ -1,7 +1,8 @@
 """The plan of an image build and its execution: which steps, in which order, from which inputs.
 
 Go components and the Debian root are independent of each other and are made side by side (the
-first needs the processor, the second the network); the node image needs all of them.
+first needs the processor, the second the network); the node image needs all of them. Nodes with a
+kernel of their own need two more steps: the kernel, and a disk made of the node image.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clusters.commands import Progress
-from clusters.images import assemble, debian, golang, node
-from clusters.images.api import ImageRequest, ImageSet, read_image_set
+from clusters.images import assemble, debian, golang, guest_disk, guest_kernel, node
+from clusters.images.api import GuestFiles, ImageRequest, ImageSet, read_image_set
 from clusters.images.cache import KEY_LENGTH, Cache, cache_root, content_key
 from clusters.images.errors import CancelledError, ImageBuildError
 from clusters.images.process import Children
@@ -45,17 +46,46 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps of one request. `go` and `root` are independent, `image` needs them all."""
+    """All steps of one request. `go` and `root` are independent, `image` needs them all.
+
+    `kernel` needs nothing, `disk` needs `image`; both are None where no guest was asked for.
+    """
 
     key: str
     go: tuple[Step, ...]
     root: Step
     image: Step
+    kernel: Step | None = None
+    disk: Step | None = None
+
+    @property
+    def compiled(self) -> tuple[Step, ...]:
+        """Steps that need the processor and no other step."""
+        return self.go if self.kernel is None else (*self.go, self.kernel)
+
+    @property
+    def results(self) -> tuple[Step, ...]:
+        """Steps whose results are used; the others are made for these."""
+        return tuple(step for step in (self.image, self.kernel, self.disk) if step is not None)
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """Every step, each after those that it needs."""
-        return (*self.go, self.root, self.image)
+        last = (self.image,) if self.disk is None else (self.image, self.disk)
+        return (*self.compiled, self.root, *last)
+
+    def complete(self, cache: Cache) -> bool:
+        """Whether all results are in the cache."""
+        return all(cache.entry(step.name, step.key).is_dir() for step in self.results)
+
+    def missing(self, cache: Cache) -> list[Step]:
+        """What has to be made: nothing for the node image where that is there already."""
+
+        def absent(step: Step) -> bool:
+            return not cache.entry(step.name, step.key).is_dir()
+
+        wanted = self.steps if absent(self.image) else self.results
+        return [step for step in wanted if absent(step)]
 
 
 def go_components(request: ImageRequest, versions: Versions) -> dict[str, Component]:
@@ -105,7 +135,26 @@ def plan(request: ImageRequest, cache: Cache, versions: Versions) -> Plan:
         mib=5000,
         make=assemble.Assembly(request, versions, inputs, debian_entry, key).make,
     )
-    return Plan(key=key, go=tuple(go.values()), root=root, image=image)
+    if not request.guest:
+        return Plan(key=key, go=tuple(go.values()), root=root, image=image)
+    kernel = Step(
+        name="guest-kernel",
+        what=f"compiling the guest kernel from {versions.guest.kernel.package}",
+        key=guest_kernel.kernel_key(versions.guest.kernel),
+        mib=3500,
+        make=lambda children, target, log: guest_kernel.build_kernel(
+            children, versions.guest.kernel, target, log
+        ),
+    )
+    rootfs = cache.entry(image.name, image.key) / "rootfs.tar"
+    disk = Step(
+        name="guest-disk",
+        what="disk of guest nodes",
+        key=guest_disk.disk_key(key),
+        mib=5000,
+        make=lambda children, target, log: guest_disk.build_disk(children, rootfs, target, log),
+    )
+    return Plan(key=key, go=tuple(go.values()), root=root, image=image, kernel=kernel, disk=disk)
 
 
 def _go_step(name: str, component: Component) -> Step:
@@ -135,17 +184,27 @@ def ensure_images(
     """
     cache = cache or Cache(cache_root())
     steps = plan(request, cache, versions or pinned())
-    entry = cache.entry(steps.image.name, steps.image.key)
-    if not entry.is_dir():
+    if not steps.complete(cache):
         with cache.locked(progress):
-            if not entry.is_dir():
+            if not steps.complete(cache):
                 execute(steps, cache, progress)
-    return read_image_set(entry, node.IMPORT_CHANGES)
+    entry = cache.entry(steps.image.name, steps.image.key)
+    return read_image_set(entry, node.IMPORT_CHANGES, guest_files(steps, cache))
+
+
+def guest_files(steps: Plan, cache: Cache) -> GuestFiles | None:
+    """What guest nodes are made of; None where the plan has none of it."""
+    if steps.kernel is None or steps.disk is None:
+        return None
+    return GuestFiles(
+        kernel=cache.entry(steps.kernel.name, steps.kernel.key) / guest_kernel.PROGRAM,
+        disk=cache.entry(steps.disk.name, steps.disk.key) / guest_disk.DISK,
+    )
 
 
 def execute(steps: Plan, cache: Cache, progress: Progress) -> None:
     """Makes the missing steps of a plan. The caller holds the cache's lock."""
-    missing = [each for each in steps.steps if not cache.entry(each.name, each.key).is_dir()]
+    missing = steps.missing(cache)
     check_space(cache, missing)
     cache.log("x").parent.mkdir(parents=True, exist_ok=True)
     children, clock = Children(), Clock(progress)
@@ -163,6 +222,8 @@ def execute(steps: Plan, cache: Cache, progress: Progress) -> None:
 
     _side_by_side(children, make, steps)
     make(steps.image)
+    if steps.disk is not None:
+        make(steps.disk)
 
 
 def _side_by_side(children: Children, make: Callable[[Step], None], steps: Plan) -> None:
@@ -180,7 +241,7 @@ def _side_by_side(children: Children, make: Callable[[Step], None], steps: Plan)
     with ThreadPoolExecutor(max_workers=1) as pool:
         root = pool.submit(make_root)
         try:
-            for step in steps.go:
+            for step in steps.compiled:
                 make(step)
         except CancelledError:
             root.result()  # the cause: what failed in the other thread

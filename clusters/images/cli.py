@@ -40,6 +40,10 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
         help=f"one of {', '.join(versions.calico.versions)}; may be given several times "
         f"(default: {versions.calico.default})",
     )  # fmt: skip
+    build.add_argument(
+        "--guest", action="store_true",
+        help="also the kernel and the disk of nodes with a kernel of their own",
+    )  # fmt: skip
     actions.add_parser("list", help="show what is in the cache, with size and age")
     actions.add_parser("prune", help="remove what the pinned versions do not use")
 
@@ -65,10 +69,13 @@ def _show(line: str) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     calico = args.calico or [pinned().calico.default]
-    images = ensure_images(ImageRequest(args.kubernetes, tuple(calico)), _show)
+    images = ensure_images(ImageRequest(args.kubernetes, tuple(calico), args.guest), _show)
     _show(f"node image   {images.node_image}, from {images.node_rootfs}")
     _show(f"agent image  {images.agent_image}, inside the node image")
     _show(f"record       {images.manifest}")
+    if images.guest:
+        _show(f"guest kernel {images.guest.kernel}")
+        _show(f"guest disk   {images.guest.disk}")
     return 0
 
 
@@ -107,7 +114,7 @@ def used_entries(cache: Cache, versions: Versions) -> set[Path]:
     return {
         cache.entry(step.name, step.key)
         for kubernetes, calico in requests
-        for step in plan(ImageRequest(kubernetes, calico), cache, versions).steps
+        for step in plan(ImageRequest(kubernetes, calico, guest=True), cache, versions).steps
     }
 
 

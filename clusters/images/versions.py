@@ -96,6 +96,19 @@ class Debian(_Data):
     node_only: tuple[str, ...]
 
 
+class GuestKernel(_Data):
+    """The kernel source of guest nodes: a Debian package and the suite that has it."""
+
+    package: str
+    suite: str
+
+
+class Guest(_Data):
+    """Nodes with a kernel of their own."""
+
+    kernel: GuestKernel
+
+
 class Versions(_Data):
     """Everything that versions.yaml pins."""
 
@@ -104,6 +117,7 @@ class Versions(_Data):
     calico: CalicoVersions
     components: Mapping[str, Component]
     debian: Debian
+    guest: Guest
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Versions:

@@ -35,7 +35,13 @@ def test_shipped_profile_is_valid_and_carries_its_file_name(name: str) -> None:
 
 
 def test_shipped_profiles_are_the_documented_ones() -> None:
-    assert profile_names() == ["blog-3.11", "ipv6-primary", "native", "quick"]
+    assert profile_names() == [
+        "blog-3.11",
+        "conformance",
+        "ipv6-primary",
+        "native",
+        "quick",
+    ]
 
 
 def test_native_profile_is_one_control_plane_two_workers_ipv4_first() -> None:
@@ -103,7 +109,7 @@ def test_file_that_is_no_profile(tmp_path: Path, content: str, expected: str) ->
 def test_unknown_profile_names_the_close_one_and_all() -> None:
     with pytest.raises(SpecError, match="did you mean native") as error:
         load_profile("nativ")
-    assert "blog-3.11, ipv6-primary, native, quick" in str(error.value)
+    assert "blog-3.11, conformance, ipv6-primary, native, quick" in str(error.value)
 
 
 def test_missing_file_is_named() -> None:
