@@ -1,4 +1,4 @@
-"""``python -m bench [agents|cluster] [--runs N]``: figures of this machine beside the budgets."""
+"""``python -m bench [agents|cluster|guest] [--runs N]``: this machine beside the budgets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import argparse
 def main() -> None:
     """Run the named benchmarks, all of them by default."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("which", nargs="*", choices=["agents", "cluster", []], default=[])
-    parser.add_argument("--runs", type=int, default=3, help="whole runs of `cluster` (default 3)")
+    parser.add_argument("which", nargs="*", choices=["agents", "cluster", "guest", []], default=[])
+    parser.add_argument(
+        "--runs", type=int, default=3, help="runs of `cluster` and `guest` (default 3)"
+    )
     given = parser.parse_args()
-    which = given.which or ["agents", "cluster"]
+    which = given.which or ["agents", "cluster", "guest"]
     if "agents" in which:
         from bench import agents
 
@@ -20,6 +22,10 @@ def main() -> None:
         from bench import cluster
 
         cluster.main(given.runs)
+    if "guest" in which:
+        from bench import guest
+
+        guest.main(given.runs)
 
 
 if __name__ == "__main__":

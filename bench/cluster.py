@@ -84,11 +84,11 @@ def measure_once(number: int) -> Mapping[str, float]:
     watch.start()
     began = time.monotonic()
     try:
-        _call("clusters", "up", "--name", name)
+        call("clusters", "up", "--name", name)
         ready = time.monotonic() - began
-        steps = _steps(name)
+        timed = steps(name)
         tests = time.monotonic()
-        _call("pytest", "suites", f"-n{WORKERS}", "--reuse-cluster", name, "-q", "--no-header")
+        call("pytest", "suites", f"-n{WORKERS}", "--reuse-cluster", name, "-q", "--no-header")
         suites = time.monotonic() - tests
     finally:
         subprocess.run([sys.executable, "-m", "clusters", "down", name], cwd=ROOT, check=False)
@@ -98,23 +98,29 @@ def measure_once(number: int) -> Mapping[str, float]:
     print(f"run {number}: {passed} verdicts pass, {results.summary.exit_reason}", flush=True)
     return {
         "cluster with Calico Ready": ready,
-        **{f"  of it: {step}": seconds for step, seconds in steps.items()},
+        **{f"  of it: {step}": seconds for step, seconds in timed.items()},
         "suites after the cluster is ready": suites,
         "whole run, warm caches": whole,
         "memory of the whole run": watch.stop() / GIB,
     }
 
 
-def _steps(name: str) -> dict[str, float]:
+def steps(name: str) -> dict[str, float]:
+    """How long each step of making a cluster took, as its maker wrote it down."""
     from clusters.records import cluster_name, clusters_dir
 
-    steps: dict[str, float] = json.loads(
+    found: dict[str, float] = json.loads(
         (clusters_dir() / cluster_name(name) / "seconds.json").read_text()
     )
-    return steps
+    return found
 
 
-def _call(module: str, *arguments: str) -> None:
+def call(module: str, *arguments: str) -> None:
+    """Run one of this product's commands.
+
+    Raises:
+        SystemExit: it failed; the figures of a broken run measure nothing.
+    """
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=ROOT, check=False)
     if done.returncode != 0:

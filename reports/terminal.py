@@ -19,6 +19,7 @@ TIGHT_SHOWN = 5
 def summary_lines(results: Results) -> Iterator[str]:
     """Lines of the summary, without colour: letters carry the meaning."""
     yield from _table(results)
+    yield from _modes_not_tested(results)
     yield from diagnosis_lines(results.diagnoses)
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.BLOCKED):
         found = [r for r in results.requirements if r.verdict is verdict]
@@ -37,6 +38,13 @@ def summary_lines(results: Results) -> Iterator[str]:
     yield from _lost_agents(results)
     yield ""
     yield f"exit {results.summary.exit_code}: {results.summary.exit_reason}"
+
+
+def _modes_not_tested(results: Results) -> Iterator[str]:
+    """The origin asks for kube-proxy in ipvs mode: a run without it must not look complete."""
+    modes = sorted({node.proxy_mode for node in results.cluster.nodes} if results.cluster else ())
+    if modes and "ipvs" not in modes:
+        yield f"kube-proxy in ipvs mode was not tested: the nodes run {', '.join(modes)}"
 
 
 def _troubles(found: list[RequirementResult]) -> Iterator[str]:

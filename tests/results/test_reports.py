@@ -212,3 +212,26 @@ def test_conformance_report_has_gateway_apis_shape(tmp_path: Path) -> None:
     assert six["extended"]["supportedFeatures"] == ["SVC-012"]
     assert six["extended"]["unsupportedFeatures"] == ["SVC-015"]
     assert "core" not in pair  # informational requirements prove nothing
+
+
+@pytest.mark.parametrize(
+    ("modes", "said"),
+    [
+        (
+            ["nftables", "nftables"],
+            "kube-proxy in ipvs mode was not tested: the nodes run nftables",
+        ),
+        (["nftables", "ipvs"], None),
+        ([], None),  # no test looked at the nodes: nothing is known
+    ],
+)
+def test_summary_says_when_ipvs_was_not_tested(
+    tmp_path: Path, modes: list[str], said: str | None
+) -> None:
+    nodes = [
+        {"name": str(number), "proxyMode": mode, "kernel": "6.18", "addresses": []}
+        for number, mode in enumerate(modes)
+    ]
+    results = made(tmp_path, record("SVC-007", "ipv4", "pass"), kubernetes="v1.36.4", nodes=nodes)
+    told = [line for line in summary_lines(results) if "not tested" in line]
+    assert told == ([said] if said else [])
