@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from clusters.kernel import KernelFacts, choose_proxy_mode, observe_kernel
-from clusters.spec import ProxyMode, SpecError, Version, load_profile
+from clusters.render_kind import node_names
+from clusters.spec import Kernel, ProxyMode, SpecError, Version, load_profile
 from clusters.spec_types import Dataplane
 
 IPVS = frozenset({"ip_vs", "ip_vs_rr", "dummy"})
@@ -123,3 +125,39 @@ def test_monolithic_kernel_tells_by_its_configuration(tmp_path: Path) -> None:
 
 def test_empty_machine_has_nothing(tmp_path: Path) -> None:
     assert observe_kernel(tmp_path).missing_for_ipvs == ("ip_vs", "ip_vs_rr", "dummy")
+
+
+def test_own_kernel_only_where_the_hosts_has_no_ipvs(
+    kernel_with_ipvs: KernelFacts, kernel_without_ipvs: KernelFacts
+) -> None:
+    profile = load_profile("conformance")
+    shared = profile.resolved(kernel_with_ipvs)  # its modules are loadable, none is loaded
+    assert {group.kernel for group in shared.nodes} == {Kernel.HOST}
+    assert {group.proxy_mode for group in shared.nodes} == {ProxyMode.IPVS}
+    assert list(node_names(shared, "x")) == ["x-control-plane", "x-worker", "x-worker2"]
+    own = profile.resolved(kernel_without_ipvs)
+    assert [(g.name, g.kernel) for g in own.guest_groups] == [("ipvs", Kernel.GUEST)]
+    assert {group.proxy_mode for group in own.host_groups} == {ProxyMode.NFTABLES}
+    assert list(node_names(own, "x")) == ["x-control-plane", "x-worker"]
+
+
+def test_modules_that_may_not_be_loaded_are_not_there(kernel_with_ipvs: KernelFacts) -> None:
+    locked = replace(kernel_with_ipvs, may_load=False)
+    assert load_profile("conformance").resolved(locked).guest_node_count == 1
+
+
+def test_no_own_kernel_for_a_mode_that_the_hosts_has(kernel_without_ipvs: KernelFacts) -> None:
+    profile = load_profile("conformance", {"proxy_mode": "nftables"})
+    assert profile.resolved(kernel_without_ipvs).guest_node_count == 0
+
+
+def test_guests_can_be_left_out(kernel_without_ipvs: KernelFacts) -> None:
+    left = load_profile("conformance").resolved(kernel_without_ipvs).without_guests()
+    assert [group.name for group in left.nodes] == ["control-plane", "workers"]
+    assert not left.guest_groups
+
+
+def test_guests_need_a_kubeadm_that_knows_how_they_join(kernel_without_ipvs: KernelFacts) -> None:
+    old = load_profile("conformance", {"kubernetes": "1.30.4"})
+    with pytest.raises(SpecError, match=r"guest nodes join by kubeadm's v1beta4"):
+        old.resolved(kernel_without_ipvs)
