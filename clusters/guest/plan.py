@@ -32,7 +32,7 @@ SHARED: Final = "host"  # folder beside the disk, mounted on /dsc/host in the gu
 JOIN: Final = "join.yaml"
 DISCOVERY: Final = "discovery.yaml"
 # Generous, because a guest starts programs slowly: Go durations.
-BOOTSTRAP_WITHIN: Final = "5m0s"
+BOOTSTRAP_WITHIN: Final = "3m0s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ def kernel_arguments(plan: GuestPlan, files: GuestFiles, folder: Path) -> list[s
         "rw",
         "init=/dsc/init",
         "panic=1",  # seconds until the process ends
+        "systemd.show_status=false",  # the console is for what goes wrong
         "con=null",
         "con0=fd:0,fd:1",
         # transport=tap crashes this driver; raw takes frames from one end of a veth pair.
