@@ -10,7 +10,8 @@ module           what it has
 ``shapes``       the variants, generated as a table
 ``expected``     outcomes as the RFCs want them, and where Linux or Calico is known to differ
 ``ways``         from where to where, and the interfaces on the way
-``flight``       sending, capturing, and what was seen of each packet
+``carry``        sending, capturing, and what was seen of each packet, of whatever kind
+``flight``       variants on ways, each carried
 ``judge``        from sightings to an outcome, and whether it is as expected
 ``repeat``       how to send a failing packet again: scapy, pcap, command
 ===============  ====================================================================

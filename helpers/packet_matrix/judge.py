@@ -9,7 +9,7 @@ from helpers.findings import listed
 from helpers.packet_matrix.expected import PLAIN, Expected, expectations
 from helpers.packet_matrix.flight import Flown
 from helpers.packet_matrix.ways import SAME_NODE
-from helpers.verdicts import Blocked, Inconclusive
+from helpers.verdicts import Blocked
 
 DELIVERED: Final = "delivered"
 SILENT: Final = "silent"
@@ -49,19 +49,12 @@ def lacks_error(flown: Flown) -> bool:
     return may_be_error and not flown.errors and not is_as(outcome(flown), wanted)
 
 
-def where_lost(flown: Flown) -> str:
-    """The last place that saw it, for a packet that did not arrive."""
-    if not flown.passed:
-        return "not even its own interface saw it"
-    return f"last seen on {flown.passed[-1]}"
-
-
 def finding(flown: Flown) -> str | None:
     """What is wrong with one outcome, as a sentence; None when it is as it must be."""
     expected, seen = expected_of(flown), outcome(flown)
     if is_as(seen, expected.now):
         return None
-    told = f"{seen} ({where_lost(flown)})" if seen == DROPPED else seen
+    told = f"{seen} ({flown.carried.where_lost})" if seen == DROPPED else seen
     what = f"{expected.words} ({flown.variant.carrier}), {flown.way.kind}, {flown.way.label}"
     if expected.known and is_as(seen, expected.expect):
         return (
@@ -87,7 +80,7 @@ def failing(flown: Iterable[Flown]) -> list[Flown]:
     return [one for one in flown if finding(one) is not None]
 
 
-def require_plain(flown: Iterable[Flown]) -> None:
+def require_plain(flown: Sequence[Flown]) -> None:
     """The control: on each way a plain packet in the same carrier is delivered.
 
     Raises:
@@ -95,11 +88,9 @@ def require_plain(flown: Iterable[Flown]) -> None:
         Inconclusive: a packet did not leave.
     """
     for one in flown:
-        if one.refused is not None or not one.passed:
-            why = one.refused or "its own interface did not see it"
-            raise Inconclusive(f"{one.label} did not leave: {why}")
+        one.carried.require_left()
     for one in flown:
         if expected_of(one).requirement == PLAIN and outcome(one) != DELIVERED:
             by = "CONN-001" if one.way.kind == SAME_NODE else "CONN-002"
-            why = f"a plain packet is {outcome(one)} ({where_lost(one)}): {one.label}"
+            why = f"a plain packet is {outcome(one)} ({one.carried.where_lost}): {one.label}"
             raise Blocked(by, why, one.variant.family)

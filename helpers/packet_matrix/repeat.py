@@ -44,7 +44,7 @@ def attach(evidence: Evidence, failing: Sequence[Flown]) -> None:
     evidence.attach("repeat.txt", "\n\n".join(map(told, shown)) + "\n")
     for number, flown in enumerate(shown, 1):
         for end, place in (("sender", flown.way.sender), ("receiver", flown.way.receiver)):
-            frames = [(f.at, f.data) for where, f in flown.frames if where is place]
+            frames = [(frame.at, frame.data) for frame in flown.frames(place)]
             evidence.attach(f"{number}-{flown.variant.label}-{end}.pcap", pcap(frames))
 
 

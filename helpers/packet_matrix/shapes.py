@@ -46,6 +46,8 @@ MakeUpper = Callable[[IPAddress, int | None], Upper]
 Shape = Callable[[Ends, MakeUpper], list[bytes]]
 
 FRAGMENTED: Final = 2400  # octets of payload: more than a packet, in any encapsulation
+# Shapes of one carrier: the other has no such field, or no such rule.
+UDP_ONLY: Final = frozenset({"checksum/wrong", "checksum/none"})
 FIRST_SOURCE_PORT: Final = 20_000
 SOURCE_PORTS: Final = 10_000
 
@@ -293,8 +295,34 @@ def _constant(value: bytes, _ends: Ends) -> bytes:
     return value
 
 
+def _with_checksum(value: Callable[[int], int]) -> Shape:
+    """A UDP datagram with another checksum (RFC 768, RFC 8200 8.1)."""
+
+    def shape(ends: Ends, made: MakeUpper) -> list[bytes]:
+        number, data = made(ends.target, None)
+        right = int.from_bytes(data[6:8], "big")
+        changed = data[:6] + value(right).to_bytes(2, "big") + data[8:]
+
+        def same(_target: IPAddress, _octets: int | None) -> Upper:
+            return number, changed
+
+        return _plain(ends, same)
+
+    return shape
+
+
+def _wrong(right: int) -> int:
+    return right ^ 0x5555 or 0x5555  # zero would mean that there is none
+
+
+def _none(_right: int) -> int:
+    return 0
+
+
 def _shapes_of_both() -> dict[str, Shape]:
     return {
+        "checksum/wrong": _with_checksum(_wrong),
+        "checksum/none": _with_checksum(_none),
         "fragment/in-order": _cut(1208, _in_order),
         "fragment/reversed": _cut(1208, _reversed),
         "fragment/many": _cut(256, _in_order),
@@ -324,4 +352,9 @@ def variants(
     wanted = list(known) if shapes is None else list(shapes)
     for name in wanted:
         known[name]  # a typing mistake must not test less
-    return [Variant(name, carrier, family) for name in wanted for carrier in carriers]
+    return [
+        Variant(name, carrier, family)
+        for name in wanted
+        for carrier in carriers
+        if carrier is Carrier.UDP or name not in UDP_ONLY
+    ]

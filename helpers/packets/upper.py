@@ -58,24 +58,16 @@ def udp(
     sport: int,
     dport: int,
     octets: int | None = None,
-    correct: bool = True,
-    zero: bool = False,
 ) -> Upper:
     """A UDP datagram to an echo server (RFC 768).
 
     Args:
         octets: of the payload.
-        correct: False spoils the checksum.
-        zero: no checksum at all: legal over IPv4 only (RFC 8200 8.1).
     """
     payload = content(nonce, octets)
     ports = struct.pack("!HHH", sport, dport, UDP_HEADER + len(payload))
     # A sum that comes out as zero is sent as all ones (RFC 768).
     found = internet_checksum(source, target, UDP, ports + b"\0\0" + payload) or 0xFFFF
-    if zero:
-        found = 0
-    elif not correct:
-        found = found ^ 0x5555 or 0xFFFF
     return UDP, ports + struct.pack("!H", found) + payload
 
 

@@ -30,6 +30,7 @@ REGISTER = 1
 DROP = 0
 EQUAL, UNEQUAL, GREATER = 0, 1, 4
 BYTEORDER_HTON = 1
+TCP_OPTION_MSS, EXTHDR_TCPOPT = 2, 1
 # Keys of meta and ct, result and flags of fib: linux/netfilter/nf_tables.h.
 META_LEN, META_PRIORITY, META_L4PROTO, META_IIFNAME, META_OIFNAME = 0, 2, 16, 6, 7
 CT_STATE, CT_INVALID = 0, 1
@@ -185,6 +186,28 @@ def set_hop_limit(family: Family, hops: int) -> list[Expression]:
     return [
         genex("immediate", {"dreg": REGISTER, "data": value(bytes([hops]))}),
         genex("payload", {"sreg": REGISTER, "base": NETWORK, "offset": offset, "len": 1, **mend}),
+    ]
+
+
+def wipe_markings(family: Family) -> list[Expression]:
+    """Overwrite DSCP, ECN and, for IPv6, the flow label (the IPv4 header checksum is mended)."""
+    if family is Family.IPV4:
+        data, mend = b"\x45\0", {"csum_type": 1, "csum_offset": 10}
+    else:
+        data, mend = b"\x60\0\0\0", {"csum_type": 0}
+    write = {"sreg": REGISTER, "base": NETWORK, "offset": 0, "len": len(data), **mend}
+    return [
+        genex("immediate", {"dreg": REGISTER, "data": value(data)}),
+        genex("payload", write),
+    ]
+
+
+def set_mss(octets: int) -> list[Expression]:
+    """Overwrite the MSS option of TCP segments that have one."""
+    option = {"sreg": REGISTER, "type": TCP_OPTION_MSS, "offset": 2, "len": 2, "op": EXTHDR_TCPOPT}
+    return [
+        genex("immediate", {"dreg": REGISTER, "data": value(octets.to_bytes(2, "big"))}),
+        genex("exthdr", option),
     ]
 
 

@@ -8,31 +8,19 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 import pytest
 
 from helpers.model import FAMILIES, Family
-from helpers.packet_matrix import judge, ways
+from helpers.packet_matrix import judge
 from helpers.packet_matrix.expected import shapes_of
 from helpers.packet_matrix.flight import Flown, fly_until_told, shots
 from helpers.packet_matrix.shapes import SHAPES, variants
-from helpers.paths import Path
 from tests.lab import faults, nft
+from tests.lab.routes import lab_ways
 from tests.lab.strange_hosts import Reassembler, executing_routing_headers, strange
-from tests.lab.topology import PODS, Lab
+from tests.lab.topology import Lab
 
 IPV6 = Family.IPV6
 RAW = nft.Chain("prerouting", -310)
 HBH, FRAGMENT, DST = 0, 44, 60
 SETTLE = 0.3  # seconds: the lab is this machine alone
-
-
-def lab_ways(lab: Lab, family: Family, pairs: Sequence[tuple[str, str]]) -> list[ways.Way]:
-    paths = [
-        Path(
-            lab.agents[a], lab.agents[b], (f"pod {a}", f"pod {b}"),
-            (PODS[a].node.name, PODS[b].node.name),
-        )
-        for a, b in pairs
-    ]  # fmt: skip
-    nodes = {name: lab.agents[name] for name in ("n1", "n2")}
-    return ways.along(paths, family, nodes, [lab.p1, lab.p2, lab.p3])
 
 
 def flown(
