@@ -12,6 +12,7 @@ pytest_plugins = [
     "helpers.plugin_agents",
     "helpers.plugin_outside",
     "helpers.plugin_workloads",
+    "helpers.plugin_packets",
     "helpers.plugin_results",
     "helpers.plugin_prove",
     "reports.collect",

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from scapy.layers.inet import ICMP, IPerror, UDPerror
-from scapy.layers.inet6 import ICMPv6DestUnreach, IPerror6
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPerror6
 
 from helpers import packets, probes
 from helpers.agents.client import Agent
@@ -42,9 +42,9 @@ class Quoted:
 
 
 def quoted_udp(frame: Frame) -> Quoted | None:
-    """The UDP packet that a captured destination-unreachable quotes; None for other frames."""
+    """The UDP packet that a captured ICMP error quotes; None for other frames."""
     packet: Any = dissect(frame.data)
-    if not (packet.haslayer(ICMP) or packet.haslayer(ICMPv6DestUnreach)):
+    if not any(map(packet.haslayer, (ICMP, ICMPv6DestUnreach, ICMPv6PacketTooBig))):
         return None
     inner: Any = packet.getlayer(IPerror) or packet.getlayer(IPerror6)
     udp: Any = packet.getlayer(UDPerror)

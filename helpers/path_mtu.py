@@ -14,21 +14,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from helpers import probes
 from helpers.model import Family, IPAddress
 from helpers.packet_matrix.carry import Carried, Parcel, carry_until
-from helpers.packet_matrix.expiry import packet
 from helpers.packet_matrix.ways import FIRST, Way
 from helpers.packets import upper
 from helpers.packets.nonce import Nonce
+from helpers.packets.plain import plain
 from helpers.packets.raw import SETTLE
 from helpers.packets.sighting import IcmpError
+from helpers.probes import Outcome
 from helpers.verdicts import Inconclusive
 
 if TYPE_CHECKING:
     from helpers.agents.client import Agent
 
 TABLE: Final = 7361  # a routing table that nobody else has
-HOP_LIMIT: Final = 64
 SOURCE_PORT: Final = 36_000
 # IP header and UDP header: what a payload leaves of a packet.
 HEADERS: Final = {Family.IPV4: 20 + 8, Family.IPV6: 40 + 8}
@@ -122,7 +123,7 @@ def observe(
             dport=way.ends.port,
             octets=size - HEADERS[family],
         )
-        return Parcel(way, nonce, (packet(way, layer, HOP_LIMIT),))
+        return Parcel(way, nonce, (plain(way.ends.source, way.ends.target, layer),))
 
     def lacks_error(index: int, carried: Carried) -> bool:
         way, size = wanted[index]
@@ -176,3 +177,28 @@ def findings(seen: Sequence[Sized], mtus: dict[Way, int], family: Family) -> lis
                 f"is blind here; look for rules on the node that drop ICMP errors"
             )
     return found
+
+
+def bulk_findings(way: Way, mtu: int, octets: int, patience: float) -> list[str]:
+    """PKT-015, EGR-008: TCP gets over the smaller link, and the sender knows its MTU then.
+
+    Args:
+        octets: to be moved, in at most ``patience`` seconds.
+
+    Source: RFC 8201 4, RFC 1191 6.
+    """
+    moved = probes.tcp_bulk(way.source, way.ends.target, way.ends.port, octets, timeout=patience)
+    if moved.outcome is Outcome.INCONCLUSIVE:
+        raise Inconclusive(f"{way.label}: {moved.error}")
+    if moved.outcome is not Outcome.REACHED:
+        return [
+            f"TCP {way.label} over a link that carries {mtu} moved {moved.moved} of {octets} "
+            f"octets in {patience:g} s ({moved.outcome}: {moved.error}): a path MTU black hole"
+        ]
+    known = known_mtu(way.source, way.ends.target)
+    if known != mtu:
+        return [
+            f"TCP {way.label} over a link that carries {mtu}: the pod's route cache says {known}: "
+            "Packet Too Big does not get to the pod, or with another MTU"
+        ]
+    return []

@@ -10,12 +10,11 @@ from helpers.findings import listed
 from helpers.model import Family, IPAddress
 from helpers.packet_matrix.carry import Carried, Parcel, carry_until
 from helpers.packet_matrix.ways import FIRST, LAST, SAME_NODE, Way
-from helpers.packets import options4, upper
-from helpers.packets.extension import chained
+from helpers.packets import upper
 from helpers.packets.nonce import Nonce
+from helpers.packets.plain import plain
 from helpers.packets.raw import SETTLE
 from helpers.packets.sighting import IcmpError
-from helpers.packets.upper import Upper
 from helpers.verdicts import Blocked
 
 # Time Exceeded in transit: RFC 792, RFC 4443 3.3.
@@ -47,14 +46,6 @@ def hop_limits(way: Way) -> range:
     return range(1, 3 if way.kind == SAME_NODE else 4)
 
 
-def packet(way: Way, layer: Upper, hop_limit: int) -> bytes:
-    """A plain packet with a hop limit (TTL)."""
-    ends = way.ends
-    if ends.target.version == 6:
-        return chained(ends.source, ends.target, [], layer, hop_limit=hop_limit)
-    return options4.with_options(ends.source, ends.target, b"", layer, hop_limit=hop_limit)
-
-
 def _parcel(way: Way, hop_limit: int) -> Parcel:
     (nonce,) = Nonce.fresh()
     layer = upper.udp(
@@ -64,7 +55,7 @@ def _parcel(way: Way, hop_limit: int) -> Parcel:
         sport=SOURCE_PORT + nonce.flow % 1000,
         dport=way.ends.port,
     )
-    return Parcel(way, nonce, (packet(way, layer, hop_limit),))
+    return Parcel(way, nonce, (plain(way.ends.source, way.ends.target, layer, hop_limit),))
 
 
 def observe(ways: Sequence[Way], *, settle: float = SETTLE) -> list[Expired]:

@@ -10,9 +10,9 @@ from helpers.findings import listed
 from helpers.model import Family
 from helpers.packet_matrix.carry import Parcel, came_in, carry
 from helpers.packet_matrix.ways import SAME_NODE, Way
-from helpers.packets import options4, upper
-from helpers.packets.extension import chained
+from helpers.packets import upper
 from helpers.packets.nonce import Nonce
+from helpers.packets.plain import plain
 from helpers.packets.raw import SETTLE
 from helpers.verdicts import Blocked
 
@@ -61,13 +61,9 @@ def _packet(way: Way, marking: Marking, nonce: Nonce) -> bytes:
     layer = upper.udp(
         ends.source, ends.target, nonce, sport=SOURCE_PORT + nonce.sequence, dport=ends.port
     )
-    if ends.target.version == 4:
-        tos = marking.traffic_class
-        return options4.with_options(ends.source, ends.target, b"", layer, tos=tos)
-    return chained(
+    return plain(
         ends.source,
         ends.target,
-        [],
         layer,
         traffic_class=marking.traffic_class,
         flow_label=marking.flow_label,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from helpers.agents.transport import REMOTE_AGENT
 from helpers.evidence import Evidence
 from helpers.packet_matrix.flight import Flown
 from helpers.packet_matrix.judge import finding, outcome
@@ -15,11 +15,20 @@ from helpers.packets.pcap import pcap
 CELLS: Final = 12  # a broken node fails them all: the first ones tell as much
 
 
+# Runs wherever the agent runs, whatever image that is: one argument for each packet, as hex.
+RESEND: Final = (
+    "import socket,sys;"
+    "[socket.socket(socket.{family},socket.SOCK_RAW,socket.IPPROTO_RAW)"
+    '.sendto(bytes.fromhex(p),("{target}",0)) for p in sys.argv[1:]]'
+)
+
+
 def command(flown: Flown) -> str:
     """What to type to send the packets of one cell again from the same place."""
-    packets = " ".join(packet.hex() for packet in flown.packets)
-    prefix = f"{flown.way.source.typed} " if flown.way.source.typed else ""
-    return f"{prefix}python3 {REMOTE_AGENT} send {packets}"
+    target = flown.way.ends.target
+    code = RESEND.format(family="AF_INET" if target.version == 4 else "AF_INET6", target=target)
+    again = shlex.join(["python3", "-c", code, *(packet.hex() for packet in flown.packets)])
+    return f"{flown.way.source.typed} {again}".strip()
 
 
 def told(flown: Flown) -> str:

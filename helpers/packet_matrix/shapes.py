@@ -21,6 +21,7 @@ from helpers.packets import options4, upper
 from helpers.packets.extension import Header, chained
 from helpers.packets.fragments import atomic, fragment_header, fragmented, pieces
 from helpers.packets.nonce import Nonce
+from helpers.packets.plain import plain
 from helpers.packets.upper import Upper
 
 
@@ -152,10 +153,7 @@ def _atomic_beside_others() -> Shape:
 
 def _plain(ends: Ends, made: MakeUpper) -> list[bytes]:
     """No extension header, no options: what every other variant is compared with."""
-    layer = made(ends.target, None)
-    if ends.target.version == 6:
-        return [chained(ends.source, ends.target, [], layer)]
-    return [options4.with_options(ends.source, ends.target, b"", layer)]
+    return [plain(ends.source, ends.target, made(ends.target, None))]
 
 
 def _cut(size: int, order: Callable[[list[tuple[int, int]]], list[tuple[int, int]]]) -> Shape:

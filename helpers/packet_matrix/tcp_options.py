@@ -13,10 +13,10 @@ from scapy.layers.inet import TCP
 from helpers import probes
 from helpers.model import Family, Protocol
 from helpers.packet_matrix.carry import Parcel, came_in, carry
-from helpers.packet_matrix.expiry import packet
 from helpers.packet_matrix.ways import Way
 from helpers.packets import upper
 from helpers.packets.nonce import Nonce
+from helpers.packets.plain import plain
 from helpers.packets.raw import SETTLE
 from helpers.packets.sighting import ip_part
 from helpers.probes import Probe
@@ -26,7 +26,6 @@ SOURCE_PORT: Final = 35_000
 OWN_SOURCE_PORT: Final = 25_000
 SYN, SYN_ACK = 0x02, 0x12
 NUMBER: Final = 6
-HOP_LIMIT: Final = 64
 EXPERIMENT: Final = 253  # RFC 4727 6: nobody knows it; it carries the nonce
 FLAGS: Final = {"SYN": "S", "SYN with ECN": "SEC"}  # RFC 3168 6.1.1
 # IP and TCP header: what a SYN's MSS leaves of the MTU (RFC 9293 3.7.1).
@@ -85,7 +84,7 @@ def _parcel(way: Way, nonce: Nonce, flags: str, mtu: int) -> Parcel:
         options=options,
         flags=flags,
     )
-    return Parcel(way, nonce, (packet(way, layer, HOP_LIMIT),))
+    return Parcel(way, nonce, (plain(way.ends.source, way.ends.target, layer),))
 
 
 def observe(ways: Sequence[Way], mtus: dict[Way, int], *, settle: float = SETTLE) -> list[Syn]:

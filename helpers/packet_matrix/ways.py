@@ -160,10 +160,10 @@ def through_service(way: Way, kind: str, address_: IPAddress, port: int) -> Way:
 
 
 def outside_ways(
-    agents: AgentPool, outside: Agent, nodes: Sequence[str], family: Family
+    agents: AgentPool, outside: Agent, nodes: Sequence[str], there: IPAddress
 ) -> list[Way]:
-    """Between pods of some nodes and the host outside, both ways."""
-    there = outside.addresses.require(family)
+    """Between pods of some nodes and an address of the host outside, both ways."""
+    family = Family.of(there)
 
     def both(node: str) -> list[Way]:
         pod, host, third = agents.pods[node], agents.nodes[node], agents.peers[node]
