@@ -1,4 +1,4 @@
-"""The command line: ``serve``, ``run``, ``flows``, or ``send`` for people who repeat a packet.
+"""The command line: ``serve``, ``run`` or ``flows``.
 
 In the archive this module lies at the top, where Python looks for it.
 """
@@ -34,26 +34,9 @@ def serve(options: argparse.Namespace) -> None:
     server.run()
 
 
-def send(packets: list[str]) -> None:
-    """Send IP packets given as hex once, and say of each whether it left."""
-    from helpers.agents.remote.packets import destination, raw_socket
-    from helpers.agents.remote.sockets import sockaddr
-
-    for text in packets:
-        packet = bytes.fromhex(text)
-        target = destination(packet)
-        try:
-            with raw_socket(packet[0] >> 4, None) as sock:
-                sock.sendto(packet, sockaddr(target, 0))
-            print(len(packet), "bytes sent to", target)
-        except OSError as error:
-            print(len(packet), "bytes to", target, "not sent:", error)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(remote.__doc__ or "").splitlines()[0])
-    parser.add_argument("command", choices=["serve", "run", "flows", "send"])
-    parser.add_argument("packets", nargs="*", help="send: IP packets as hex")
+    parser.add_argument("command", choices=["serve", "run", "flows"])
     parser.add_argument("--name", default=os.environ.get("AGENT_NAME") or socket.gethostname())
     parser.add_argument("--node", default=os.environ.get("NODE_NAME", ""))
     parser.add_argument("--tcp", type=int, action="append", default=[], metavar="PORT")
@@ -65,9 +48,6 @@ def main() -> None:
     options.family = options.family or [4, 6]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
-    if options.command == "send":
-        send(options.packets)
-        return
     if options.command == "run":
         from helpers.agents.remote.runner import Runner
 

@@ -28,7 +28,12 @@ def op_send_packets(call: Call) -> None:
             try:
                 if version not in sockets:
                     sockets[version] = raw_socket(version, call.args.get("interface"))
-                sent = sockets[version].sendto(packet, sockaddr(destination(packet), 0))
+                address = (
+                    socket.inet_ntop(socket.AF_INET, packet[16:20])
+                    if version == 4
+                    else socket.inet_ntop(socket.AF_INET6, packet[24:40])
+                )
+                sent = sockets[version].sendto(packet, sockaddr(address, 0))
                 result["sent"] = sent == len(packet)
             except OSError as error:
                 result["error"] = error_text(error.errno or 0, "on sending")
@@ -37,13 +42,6 @@ def op_send_packets(call: Call) -> None:
     finally:
         for sock in sockets.values():
             sock.close()
-
-
-def destination(packet: bytes) -> str:
-    """Where an IP packet goes."""
-    if packet[0] >> 4 == 4:
-        return socket.inet_ntop(socket.AF_INET, packet[16:20])
-    return socket.inet_ntop(socket.AF_INET6, packet[24:40])
 
 
 def raw_socket(version: int, interface: str | None) -> socket.socket:
