@@ -15,7 +15,7 @@ from helpers import probes
 from helpers.agents.client import Agent
 from helpers.matrix import Cell, Differs, Matrix, decide, explain_matrix
 from helpers.model import Family, IPAddress, Protocol
-from helpers.probes import Observation, Outcome, Probe
+from helpers.probes import PATIENCE, Observation, Outcome, Probe
 from helpers.verdicts import Blocked, Inconclusive
 from helpers.waiting import NotSettled, eventually
 
@@ -54,7 +54,7 @@ def plan(
     kinds: Sequence[Kind],
     *,
     attempts: int = 1,
-    timeout: float = 2.0,
+    timeout: float = PATIENCE,
     origin: Mapping[str, IPAddress] | None = None,
     expect: frozenset[str] = frozenset(),
 ) -> list[Step]:

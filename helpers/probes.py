@@ -19,6 +19,8 @@ from helpers.model import Family, IPAddress, Protocol
 from helpers.verdicts import Inconclusive
 
 PARALLEL: Final = 256  # flows in flight of one agent
+# Seconds that an answer may take. What is late has still arrived: busy nodes were seen to need 2 s.
+PATIENCE: Final = 4.0
 
 
 class Outcome(StrEnum):
@@ -46,7 +48,7 @@ class Probe:
     target: IPAddress
     port: int | None = None
     size: int = 32
-    timeout: float = 2.0
+    timeout: float = PATIENCE
     source_port: int | None = None
     source: IPAddress | None = None
     expect: frozenset[str] = frozenset()

@@ -30,6 +30,10 @@ ROLE: Final = f"{PREFIX}/agent"  # label: which of them an agent is
 VERSION: Final = f"{PREFIX}/agent-version"  # annotation: content hash of the archive
 READY_FILE: Final = "/tmp/agent-ready"  # noqa: S108  # in the container's own file system
 HOST_ROOT: Final = "/host"
+# Without a request a pod is BestEffort: on a busy node it gets no turn for seconds, and an answer
+# that is late looks like a broken path. Little for a test's own pods: there may be a hundred.
+TEST_CPU: Final = "10m"
+POOL_CPU: Final = "100m"
 
 
 def agent_version() -> str:
@@ -88,6 +92,7 @@ def agent_container(
             {"name": "echo-udp", "containerPort": port, "protocol": "UDP"},
         ],
         "securityContext": security,
+        "resources": {"requests": {"cpu": TEST_CPU}},
         # Asked until it succeeds once, then never again: no exec every few seconds for ever.
         "startupProbe": {
             "exec": {"command": ["cat", READY_FILE]},
@@ -156,6 +161,8 @@ def agent_pod(
 
 def _daemon_set(name: str, spec: Object) -> Object:
     labels = {**MANAGED_BY, ROLE: name}
+    for container in spec["containers"]:
+        container["resources"] = {"requests": {"cpu": POOL_CPU}}
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",

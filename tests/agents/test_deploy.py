@@ -64,6 +64,13 @@ def test_only_the_node_agent_is_privileged_and_on_the_host() -> None:
     assert "privileged" not in in_pods["containers"][0]["securityContext"]
 
 
+def test_agents_are_never_without_a_share_of_the_processor() -> None:
+    pool = [d["spec"]["template"]["spec"]["containers"][0] for d in daemon_sets().values()]
+    own = deploy.agent_pod("ns", "p", image="i", pull_policy="Never")["spec"]["containers"][0]
+    assert {c["resources"]["requests"]["cpu"] for c in pool} == {deploy.POOL_CPU}
+    assert own["resources"]["requests"]["cpu"] == deploy.TEST_CPU
+
+
 def test_ports_on_the_host_do_not_collide() -> None:
     ports = {deploy.POD_PORT, deploy.NODE_PORT, deploy.HOST_POD_PORT}
     assert len(ports) == 3
