@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,13 @@ SNAT = Chain("postrouting", 90, "nat")
 # Before fragments are put together: only there a rule sees them.
 EARLY = Chain("prerouting", -450)
 OUTPUT = Chain("output", -10)
+POSTROUTING = Chain("postrouting", -10)
+
+
+def tc(namespace: str, *arguments: str) -> None:
+    """Queueing disciplines of a namespace."""
+    argv = ["ip", "netns", "exec", namespace, "tc", *arguments]
+    subprocess.run(argv, check=True, capture_output=True, timeout=10)
 
 
 @contextmanager

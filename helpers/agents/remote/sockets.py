@@ -11,6 +11,7 @@ CHUNK = 262_144
 MAX_HEADER = 4096
 IP_PKTINFO, IP_RECVTTL = 8, 12  # Python has no names for them on Linux
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
+IPV6_RECVERR = 25
 IPPROTO_SCTP = 132
 SO_RCVBUFFORCE = 33  # needs CAP_NET_ADMIN, ignores net.core.rmem_max
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -112,6 +113,8 @@ def dont_fragment(sock: socket.socket, version: int) -> None:
     else:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DONTFRAG, 1)
+        # Unasked, an IPv6 ping socket hides Packet Too Big; an IPv4 one tells (ping.c: ping_err).
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
 
 
 @functools.lru_cache(maxsize=1)

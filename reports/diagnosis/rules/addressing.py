@@ -32,6 +32,12 @@ def disabled_pools(case: Case, family: Family, bound: Values) -> Seen | Missing:
     return Seen(tuple(f"IPPool {name} is disabled" for name in names), values={"pool": names})
 
 
+def nothing_late(case: Case, family: Family, bound: Values) -> Seen | Missing:
+    """That no address was released after its time: then CNI DEL works, and is slow."""
+    late = [s for s in case.findings("PODIP-011", family) if "was released after" in s]
+    return Missing(f"{len(late)} addresses were released, late") if late else Seen()
+
+
 RULES: Final = (
     Rule(
         name="cni-does-not-ask",
@@ -119,6 +125,7 @@ RULES: Final = (
                 "fd00:10:244::5 of deleted pod ns/pod-1 on worker is still allocated after 30 s: "
                 "CNI DEL does not release on worker",
             ),
+            Fact("none of them was released late", nothing_late),
         ),
         across=True,
         explains=ids("PODIP-011 PODIP-010 PODIP-014 RES-006 RES-007"),
