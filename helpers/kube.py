@@ -24,10 +24,12 @@ from kubernetes.config import new_client_from_config
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream import ws_client
 
+from helpers.kube_bounded import opened, whole_body
 from helpers.kube_errors import ApiError, KubeError
 from helpers.kube_resource import Resource
 from helpers.naming import FIELD_MANAGER
 from helpers.views import NodeView, PodView
+from helpers.waiting import Deadline
 
 __all__ = ["ApiError", "Kube", "KubeError", "Object", "Resource"]
 
@@ -85,21 +87,25 @@ class Kube:
 
     def _once(
         self, method: str, path: str, body: Any, content_type: str, timeout: float
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> tuple[int, bytes]:
+        """Status and body, all within ``timeout``."""
         headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
         if body is not None:
             headers["Content-Type"] = content_type
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         pool = self._client.rest_client.pool_manager
+        deadline = Deadline(timeout)
         try:
-            return pool.request(
+            response = pool.request(
                 method,
                 self._host + path,
                 body=None if body is None else json.dumps(body),
                 headers=headers,
                 timeout=urllib3.Timeout(total=timeout),
                 retries=False,
+                preload_content=False,
             )
+            return response.status, whole_body(response, deadline)
         except urllib3.exceptions.HTTPError as error:
             raise KubeError(f"{self._host} does not answer: {error}") from error
 
@@ -127,17 +133,16 @@ class Kube:
         raise AssertionError("unreachable: tenacity raises or returns")
 
     @staticmethod
-    def _checked(response: urllib3.BaseHTTPResponse) -> Object:
-        text = response.data.decode("utf-8", "replace")
+    def _checked(answer: tuple[int, bytes]) -> Object:
+        code, data = answer
+        text = data.decode("utf-8", "replace")
         try:
             parsed = json.loads(text) if text else {}
         except json.JSONDecodeError:
             parsed = {"message": text}
-        if response.status >= 400:
+        if code >= 400:
             status = parsed if isinstance(parsed, dict) else {}
-            raise ApiError(
-                response.status, status.get("reason", "Error"), status.get("message", text)
-            )
+            raise ApiError(code, status.get("reason", "Error"), status.get("message", text))
         return parsed if isinstance(parsed, dict) else {"value": parsed}
 
     # -- objects ----------------------------------------------------------------------------
@@ -156,6 +161,8 @@ class Kube:
         try:
             listed = self.request("GET", prefix)["resources"]
         except ApiError as error:
+            if error.status != 404:  # a server in trouble says nothing of what it serves
+                raise
             raise LookupError(f"the API server does not serve {api_version}") from error
         with self._lock:
             for item in listed:
@@ -339,17 +346,21 @@ class Kube:
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
         headers = {key.lower(): value for key, value in headers.items()}
         try:
-            return cast(
-                ws_client.WSClient,
-                ws_client.websocket_call(  # type: ignore[no-untyped-call]
-                    self._client.configuration,
-                    "GET",
-                    self._host + path,
-                    query_params=query,
-                    headers=headers,
-                    capture_all=False,
-                    _preload_content=False,
+            return opened(
+                REQUEST_TIMEOUT,
+                lambda: cast(
+                    ws_client.WSClient,
+                    ws_client.websocket_call(  # type: ignore[no-untyped-call]
+                        self._client.configuration,
+                        "GET",
+                        self._host + path,
+                        query_params=query,
+                        headers=headers,
+                        capture_all=False,
+                        _preload_content=False,
+                    ),
                 ),
+                lambda stream: stream.sock.shutdown(),
             )
         except Exception as error:
             raise KubeError(f"exec into {namespace}/{pod} could not be opened: {error}") from error

@@ -7,10 +7,11 @@ decide, so that a loss has a direction.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from helpers.agents.client import Agent
+from helpers.agents.client import Agent, Result
 from helpers.model import Family, IPAddress
 from helpers.verdicts import Inconclusive
 
@@ -46,6 +47,25 @@ class OneWay:
 
     def __str__(self) -> str:
         return f"{len(set(self.received))}/{self.count} datagrams arrived"
+
+
+def _doubt(
+    sightings: Sequence[Result], account: Result, nonce: str, sent: frozenset[int]
+) -> str | None:
+    """Why a receiver's report cannot be trusted: a loss in it is none of the network's."""
+    if "arrived" not in account:
+        return "its report has no account"
+    if account["dropped"]:
+        return f"its kernel threw {account['dropped']} datagrams away, the socket's buffer was full"
+    if any(s["nonce"] != nonce for s in sightings):
+        return "it reports datagrams of somebody else"
+    unsent = sorted({s["sequence"] for s in sightings} - sent)
+    if unsent:
+        return f"it reports datagrams that were never sent: {', '.join(map(str, unsent[:5]))}"
+    told = [s["arrival"] for s in sightings]
+    if told != list(range(1, account["arrived"] + 1)):
+        return f"{account['arrived']} datagrams arrived, {len(set(told))} of them are in its report"
+    return None
 
 
 def one_way(
@@ -90,7 +110,7 @@ def one_way(
             hops=hop_limit,
         )
         sent = tuple(o["sequence"] for o in outgoing if o["sent"])
-        sightings = receiver.call(
+        *sightings, account = receiver.call(
             "udp_collect",
             patience + 5,
             handle=listener["handle"],
@@ -103,6 +123,9 @@ def one_way(
     errors = tuple(sorted({o["error"] for o in outgoing if o["error"]}))
     if any(o["outcome"] == "inconclusive" for o in outgoing):
         raise Inconclusive(f"{sender.name} could not send to {target}: {', '.join(errors)}")
+    doubt = _doubt(sightings, account, nonce, frozenset(sent))
+    if doubt:
+        raise Inconclusive(f"{receiver.name} does not tell all that it saw: {doubt}")
     return OneWay(
         count=count,
         sent=sent,

@@ -19,6 +19,8 @@ from helpers import figures, waiting
 from helpers.decide import Decision, decide
 from helpers.evidence import Evidence
 from helpers.features import why_not
+from helpers.findings import listed
+from helpers.kube_errors import KubeError
 from helpers.model import Family, Level, Verdict
 from helpers.observed import observed
 from helpers.requirements import Requirement, RequirementError, requirement_of, requirements
@@ -162,11 +164,31 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     decision = decide(report, error, xfail=mark.kwargs.get("reason") if mark else None)
     if decision is None:
         return report
+    decision = _if_agents_stayed(item, decision)
     _retell(item, report, decision)
     record = (PROPERTY, json.dumps(_record(item, report, decision, error), default=str))
     item.user_properties.append(record)
     report.user_properties.append(record)
     return report
+
+
+def _if_agents_stayed(item: pytest.Item, decision: Decision) -> Decision:
+    """A failure during which agents' pods were evicted or replaced is no verdict.
+
+    Probes to a pod that is gone are lost in a healthy network. Tests that move pods themselves
+    (disruptive ones) judge that themselves.
+    """
+    pool = getattr(item, "funcargs", {}).get("agents")
+    if decision.verdict is not Verdict.FAIL or pool is None or item.stash[_requirement].disruptive:
+        return decision
+    try:
+        changes = pool.replaced()
+    except KubeError:
+        return decision  # nobody says that they were: the failure stands
+    if not changes:
+        return decision
+    told = f"{listed(changes)}: run it again; it then saw: {decision.reason}"
+    return Decision(Verdict.INCONCLUSIVE, told)
 
 
 def _retell(item: pytest.Item, report: pytest.TestReport, decision: Decision) -> None:

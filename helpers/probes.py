@@ -162,6 +162,15 @@ def run_all(
 
 
 def _observation(probe: Probe, result: Mapping[str, Any]) -> Observation:
+    """What an agent says of a probe; what makes no sense says nothing of the network."""
+    try:
+        return _read(probe, result)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        said = f"the agent's answer makes no sense ({error!r}): {str(result)[:120]}"
+        return Observation(probe, Outcome.INCONCLUSIVE, error=said)
+
+
+def _read(probe: Probe, result: Mapping[str, Any]) -> Observation:
     outcome, error = Outcome(result["outcome"]), result.get("error")
     server = result.get("server")
     if outcome is Outcome.REACHED and probe.expect and server not in probe.expect:
@@ -228,9 +237,10 @@ def dns(
     except Inconclusive as lost:
         gone = {"outcome": "inconclusive", "rcode": None, "error": str(lost)}
         results = dict.fromkeys(range(len(asked)), gone)
+    late = {"outcome": "inconclusive", "rcode": None, "error": "not asked in time"}
     answers = []
     for index, name in enumerate(asked):
-        result = results[index]
+        result = results.get(index, late)
         values = tuple(result.get("values", ()))
         is_address = record.upper() in ("A", "AAAA")
         answers.append(

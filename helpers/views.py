@@ -36,6 +36,11 @@ class PodView:
     def addresses(self) -> DualAddresses:
         return DualAddresses.parse(self.pod_ips)
 
+    @property
+    def ended(self) -> bool:
+        """Evicted, failed or done: it holds its name, runs nothing, and answers nobody."""
+        return self.phase in ("Failed", "Succeeded")
+
     def address(self, family: Family) -> IPAddress | None:
         return self.addresses.of(family)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -121,9 +121,10 @@ class AgentPool:
         self.losses: list[Loss] = []
         self._lock = threading.Lock()
         self._made: dict[tuple[str, str, str], Agent] = {}  # namespace, pod, uid
-        self.pods = self._map(deployed, deploy.POD_AGENTS)
-        self.peers = self._map(deployed, deploy.PEER_AGENTS)
-        self.nodes = self._map(deployed, deploy.NODE_AGENTS)
+        self._groups = {role: self._map(deployed, role) for role in deploy.ROLES}
+        self.pods = self._groups[deploy.POD_AGENTS]
+        self.peers = self._groups[deploy.PEER_AGENTS]
+        self.nodes = self._groups[deploy.NODE_AGENTS]
         self.outside = self._outside_agent(outside, engine or {}) if outside else None
 
     @classmethod
@@ -181,6 +182,29 @@ class AgentPool:
         drained, self.losses[:taken] = self.losses[:taken], []
         return drained
 
+    def replaced(self) -> list[str]:
+        """Agents whose pod is not the one that others have been sending to, in words.
+
+        An evicted pod's address answers nobody, or somebody else: what was sent to it proves
+        nothing. Those that run again elsewhere are known by their new address from now on.
+
+        Raises:
+            KubeError: the API server does not say.
+        """
+        pods = self._kube.pods(AGENT_NAMESPACE)
+        alive = {pod.name: pod for pod in pods if not (pod.deleting or pod.ended)}
+        found = []
+        for role, group in self._groups.items():
+            for node, agent in group.running.items():
+                now = alive.get(agent.identity)
+                if now is not None and now.pod_ips == tuple(map(str, agent.addresses.all)):
+                    continue
+                found.append(f"the {agent.name} is no longer {agent.identity}{_fate(pods, agent)}")
+                successor = now or next((p for p in alive.values() if _runs(p, role, node)), None)
+                if successor is not None:
+                    agent.moved(successor.name, successor.addresses)
+        return found
+
     def release(self, namespace: str) -> None:
         """Close the agents in the pods of one namespace, before it is deleted."""
         with self._lock:
@@ -192,7 +216,7 @@ class AgentPool:
     def close(self) -> None:
         """End all sessions of this process. The agents themselves stay for the other workers."""
         agents = list(self._made.values())
-        for group in (self.pods, self.peers, self.nodes):
+        for group in self._groups.values():
             agents += group.running.values()
         if self.outside:
             agents.append(self.outside)
@@ -240,7 +264,7 @@ def _link(kube: Kube, entry: _Deployed, agent: Callable[[], Agent]) -> Connect:
             current = [
                 p
                 for p in kube.pods(AGENT_NAMESPACE, f"{deploy.ROLE}={entry.role}")
-                if p.node == entry.node and p.ready and not p.deleting
+                if _runs(p, entry.role, entry.node)
             ]
             if not current:
                 raise StreamLostError(f"no {entry.role} pod is Ready on {entry.node} now")
@@ -249,6 +273,21 @@ def _link(kube: Kube, entry: _Deployed, agent: Callable[[], Agent]) -> Connect:
         return ExecTransport(kube, AGENT_NAMESPACE, pods.pop(), REMOTE_RUN, "agent")
 
     return connect
+
+
+def _runs(pod: PodView, role: str, node: str) -> bool:
+    """Whether it is a pod of this role on this node that can be asked."""
+    mine = pod.labels.get(deploy.ROLE) == role and pod.node == node
+    return mine and pod.ready and not pod.deleting and not pod.ended
+
+
+def _fate(pods: Sequence[PodView], agent: Agent) -> str:
+    was = next((pod for pod in pods if pod.name == agent.identity), None)
+    if was is None:
+        return ", which is gone"
+    if was.ended or was.deleting:
+        return f", which is {'going' if was.deleting else was.phase}"
+    return f", which has {', '.join(was.pod_ips) or 'no address'} now"
 
 
 def _absence(entry: _Deployed) -> Undecided:
@@ -288,7 +327,9 @@ def _found(nodes: list[str], pods: list[PodView]) -> list[_Deployed]:
     current = {
         (pod.labels.get(deploy.ROLE), pod.node): pod
         for pod in pods
-        if not pod.deleting and pod.annotations.get(deploy.VERSION) == version
+        if not pod.deleting
+        and not pod.ended  # an evicted pod stays beside the one that replaces it
+        and pod.annotations.get(deploy.VERSION) == version
     }
     found = []
     for role in deploy.ROLES:

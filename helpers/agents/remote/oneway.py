@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
     from helpers.agents.remote.runner import Call, Json
 
 
+SO_MEMINFO, MEMINFO_DROPS = 55, 8  # linux/sock_diag.h
+
+
+def drops(sock: socket.socket) -> int:
+    """Datagrams for a socket that the kernel threw away; 0 where it does not say (before 4.12)."""
+    try:
+        info = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * (MEMINFO_DROPS + 1))
+    except OSError:
+        return 0
+    return struct.unpack(f"={len(info) // 4}I", info)[MEMINFO_DROPS] if len(info) >= 36 else 0
+
+
 class Sightings:
     """A UDP socket that writes down every datagram that arrives."""
 
@@ -41,6 +54,7 @@ class Sightings:
         self.sock.settimeout(0.2)
         self.port = int(self.sock.getsockname()[1])
         self.seen: list[Json] = []
+        self.arrivals: dict[str, int] = {}
         self.changed = threading.Condition()
         self.closed = False
         threading.Thread(target=self._work, daemon=True).start()
@@ -65,6 +79,8 @@ class Sightings:
                 "at": time.time(),
             }
             with self.changed:
+                # Counted for each nonce: a report with a hole in it shows.
+                self.arrivals[nonce] = sighting["arrival"] = self.arrivals.get(nonce, 0) + 1
                 self.seen.append(sighting)
                 self.changed.notify_all()
         self.sock.close()
@@ -83,7 +99,11 @@ def op_udp_listen(call: Call) -> None:
 
 
 def op_udp_collect(call: Call) -> None:
-    """Sightings of ``nonce``; waits at most ``wait`` seconds for ``expect`` of them."""
+    """Sightings of ``nonce``; waits at most ``wait`` seconds for ``expect`` of them.
+
+    The last result is the account: how many arrived, and how many the kernel threw away because
+    the socket's buffer was full.
+    """
     args, sightings = call.args, call.kept(call.args["handle"])
     nonce, expect = args["nonce"], int(args.get("expect", 0))
     with sightings.changed:
@@ -91,8 +111,10 @@ def op_udp_collect(call: Call) -> None:
             lambda: len(sightings.matching(nonce)) >= expect, min(float(args["wait"]), call.left)
         )
         seen = sightings.matching(nonce)
+        account = {"arrived": sightings.arrivals.get(nonce, 0), "dropped": drops(sightings.sock)}
     for index, sighting in enumerate(seen):
         call.emit(index, sighting)
+    call.emit(len(seen), account)
 
 
 def op_udp_send(call: Call) -> None:
