@@ -107,7 +107,7 @@ def generated(root: Path) -> Mapping[Path, str]:
     return {
         root / DOCS_FILE: render_for(root, requirements()),
         root / FAULTS_PAGE: faults_page(expectations(), sample()),
-        root / page.DOCS_FILE: page.render(),
+        root / page.DOCS_FILE: page.render_for(root),
         root / SCHEMA_FILE.relative_to(ROOT): schema(),
     }
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from reports.diagnosis.engine import diagnose
 from reports.diagnosis.rule import Depth, Rule, blank
 from reports.diagnosis.rules import RULES
+from reports.diagnosis.show import diagnosis_lines
 from reports.diagnosis.signs import Finding
+from reports.model import Diagnosis, read
 
 DOCS_FILE: Final = Path("docs") / "diagnoses.md"
+RECORDINGS: Final = Path("tests") / "diagnosis" / "recorded"  # results.json of runs with a fault
 
 HEAD: Final = """# Diagnoses
 
@@ -33,13 +37,23 @@ DEPTHS: Final = {
 }
 
 
-def render(rules: Sequence[Rule] = RULES) -> str:
-    """The page as Markdown."""
+def render(printed: Mapping[str, Sequence[Diagnosis]], rules: Sequence[Rule] = RULES) -> str:
+    """The page as Markdown.
+
+    Args:
+        printed: by fault, the diagnoses of a recorded run in which it was planted.
+    """
     parts = [HEAD, _by_fault(rules)]
     for depth in sorted(Depth, reverse=True):
         parts.append(f"## {DEPTHS[depth]}\n")
-        parts += [_section(rule) for rule in rules if rule.depth is depth]
+        parts += [_section(rule, printed) for rule in rules if rule.depth is depth]
     return "\n".join(parts)
+
+
+def render_for(root: Path) -> str:
+    """The page for the repository at ``root``, with what its recordings are diagnosed as."""
+    recordings = sorted((root / RECORDINGS).glob("*.json"))
+    return render({path.stem: diagnose(read(path)) for path in recordings})
 
 
 def _by_fault(rules: Sequence[Rule]) -> str:
@@ -53,7 +67,7 @@ def _by_fault(rules: Sequence[Rule]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(rule: Rule) -> str:
+def _section(rule: Rule, printed: Mapping[str, Sequence[Diagnosis]]) -> str:
     families = "" if len(rule.families) > 1 else f" ({rule.families[0].kubernetes} only)"
     lines = [f"### {rule.name}", "", f"> {_cell(blank(rule.cause))}", ""]
     lines += [f"Signs{families}:", ""]
@@ -67,7 +81,22 @@ def _section(rule: Rule) -> str:
     lines += ["", f"May follow from it: {', '.join(dict.fromkeys(rule.explains))}.", ""]
     if rule.faults:
         lines += [f"Proved with: {', '.join(rule.faults)}.", ""]
+    for fault in rule.faults:
+        for found in printed.get(fault.replace("/", "-"), ()):
+            if found.rule == rule.name:
+                lines += [
+                    f"Printed when {fault} was planted:",
+                    "",
+                    "```",
+                    *_printed(found),
+                    "```",
+                    "",
+                ]
     return "\n".join(lines)
+
+
+def _printed(found: Diagnosis) -> list[str]:
+    return [line for line in diagnosis_lines([found]) if line][1:]  # without the count
 
 
 def _cell(text: str) -> str:
