@@ -10,6 +10,7 @@ from typing import Any
 
 from helpers.model import FAMILIES, Level
 from helpers.requirements import Requirement, requirements
+from reports.diagnosis import diagnosed
 from reports.exit_codes import Ending
 from reports.ledger import Ledger
 from reports.model import RESULTS_FILE, Results
@@ -72,7 +73,7 @@ def run(directory: Path, changed: Mapping[tuple[str, str], tuple[str, str]] = RE
             entry["evidence"] = _evidence(directory, requirement.id, family, verdict)
             test = requirement.test_prefix.rstrip("_")
             ledger.add(f"suites/{requirement.group}/test_x.py::{test}_x[{family}]", entry)
-    results = ledger.results(Ending(), complete=True)
+    results = diagnosed(ledger.results(Ending(), complete=True))
     results.write(directory / RESULTS_FILE)
     return results
 

@@ -103,6 +103,17 @@ def test_links_lead_somewhere(page: Page, directory: Path) -> None:
             assert (directory / target).is_file(), target
 
 
+def test_diagnoses_come_first_with_their_consequences(page: Page, results: Results) -> None:
+    assert results.diagnoses
+    ids = list(page.attributes("id"))
+    assert ids.index("diagnoses") < ids.index("attention")
+    for found in results.diagnoses:
+        assert any(found.cause in text for text in page.texts)
+        for each in found.consequences:
+            assert f"#{each.id}" in set(page.attributes("href"))
+        assert all(any(step in text for text in page.texts) for step in found.fix)
+
+
 def test_every_verdict_is_behind_its_group(page: Page, results: Results) -> None:
     ids = set(page.attributes("id"))
     assert {result.id for result in results.requirements} <= ids
