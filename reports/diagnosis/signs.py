@@ -157,7 +157,8 @@ class Holds:
         passed = [
             named(key_of(case, r, family)) for r in self.requirements if case.passed(r, family)
         ]
-        return Seen((f"{', '.join(passed)} passes",) if passed else ())
+        word = "passes" if len(passed) == 1 else "pass"
+        return Seen((f"{', '.join(passed)} {word}",) if passed else ())
 
     def told(self) -> str:
         if len(self.requirements) == 1:

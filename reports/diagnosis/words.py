@@ -113,7 +113,8 @@ def _families(case: Case, failed: Sequence[RequirementResult]) -> Iterable[str]:
         fine = [name for name in judged if case.passed(name, family.other)]
         if fine and len(fine) == len([n for n in judged if case.result(n, family.other)]):
             told = ", ".join(fine) if len(fine) <= 4 else f"the same {len(fine)} requirements"
-            yield f"{family.kubernetes} only: over {family.other.kubernetes} {told} pass"
+            word = "passes" if len(fine) == 1 else "pass"
+            yield f"{family.kubernetes} only: over {family.other.kubernetes} {told} {word}"
 
 
 def _contrasts(case: Case, failed: Sequence[RequirementResult]) -> Iterable[str]:

@@ -28,4 +28,5 @@ def trimmed(results: Results) -> Results:
 
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:])
-    trimmed(read(source)).write(target)
+    text = trimmed(read(source)).model_dump_json(by_alias=True, exclude_defaults=True)
+    target.write_text(text + "\n", encoding="utf-8")

@@ -159,7 +159,7 @@ def test_unknown_says_so_and_what_was_ruled_out() -> None:
     assert "forwarding-off (IPv6): CFG-010 [ipv6] passes" in only.ruled_out
     assert all("CFG-010" not in line for line in only.not_looked_at)
     assert any("CFG-015 not run" in line for line in only.not_looked_at)
-    assert only.asymmetry == ("IPv6 only: over IPv4 SVC-012 pass",)
+    assert only.asymmetry == ("IPv6 only: over IPv4 SVC-012 passes",)
     text = "\n".join(diagnosis_lines([only]))
     assert "it is not:" in text
     assert "may be:" in text

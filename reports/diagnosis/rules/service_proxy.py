@@ -73,7 +73,7 @@ def other_names_resolve(case: Case, family: Family, bound: Values) -> Seen | Mis
     broken = [name for name in asked if case.failed(name, family.other)]
     if broken:
         return Missing(f"{', '.join(broken)} fails over {family.other.kubernetes}, too")
-    return Seen((f"over {family.other.kubernetes} {', '.join(fine)} pass",) if fine else ())
+    return Seen((f"over {family.other.kubernetes} {', '.join(fine)} hold",) if fine else ())
 
 
 def place_in_corefile(case: Case, family: Family, bound: Values) -> Seen | Missing:
