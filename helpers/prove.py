@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -35,8 +35,9 @@ from helpers.waiting import NotSettled
 
 SESSION_SECONDS: Final = 900.0
 ENDING_SECONDS: Final = 60.0  # that a session gets to clean up when it is stopped
-HEALTHY_SECONDS: Final = 180.0
+HEALTHY_SECONDS: Final = 300.0
 RESULTS_FILE: Final = "results.json"
+GREEN: Final = (Verdict.PASS, Verdict.SKIPPED)
 Tell = Callable[[str], None]
 UNKNOWN: Final = "unknown"  # a diagnosis that names no cause
 
@@ -53,7 +54,8 @@ class Finding:
         comparison: None when the fault could not be planted or no verdicts came.
         error: why not, or what did not heal or did not turn green again.
         healed: every state is what it was before.
-        green: verdicts that were red and are green again.
+        still_red: verdicts that were red and are not green after healing, twice.
+        unsteady: verdicts that were not as expected once, and were when they were decided again.
         seconds: of each phase.
         sessions: folders of the reports, by phase.
     """
@@ -63,6 +65,7 @@ class Finding:
     error: str = ""
     healed: bool = True
     still_red: tuple[Key, ...] = ()
+    unsteady: tuple[Key, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     diagnoses: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
@@ -89,6 +92,7 @@ class Finding:
             "proved": self.proved,
             "healed": self.healed,
             "stillRed": _labels(self.still_red),
+            "unsteady": _labels(self.unsteady),
             "error": self.error,
             "reasons": dict(self.reasons),
             "diagnoses": list(self.diagnoses),
@@ -166,8 +170,11 @@ class Prover:
             FaultError: the session brought no verdicts.
         """
         found = self.decide("baseline", requirements)
-        good = (Verdict.PASS, Verdict.SKIPPED)
-        self.not_green = frozenset(k for k, it in found.seen.items() if it.verdict not in good)
+        red = _not_green(found.seen)
+        if red:
+            again = self.decide("baseline-again", {name for name, _ in red})
+            found = replace(found, seen={**found.seen, **again.seen})
+        self.not_green = _not_green(found.seen)
         return found
 
     # -- one fault ---------------------------------------------------------------------------------
@@ -183,8 +190,12 @@ class Prover:
         if reason:
             raise CannotPlantError(reason)
         found = Finding(row)
-        plan = planters()[row.id](self.bench) if row.id in planters() else Plan()
-        journal = Journal.begin(self.place, row.id, Identity.own().to_json())
+        try:
+            plan = planters()[row.id](self.bench) if row.id in planters() else Plan()
+            journal = Journal.begin(self.place, row.id, Identity.own().to_json())
+        except (FaultError, KubeError, LookupError) as error:
+            found.error = f"could not be planted: {error}"
+            return found
         try:
             self._planted(row, plan, journal, found, sample)
         except (FaultError, NotSettled, KubeError) as error:
@@ -209,15 +220,20 @@ class Prover:
         found.seconds["inject"] = monotonic() - began
         began = monotonic()
         session = self.decide(f"{row.id}/planted", row.selection | set(sample), row.id)
-        found.seconds["run"] = monotonic() - began
         found.sessions["planted"] = str(session.folder)
-        found.comparison = compare(row, session.seen, self.not_green)
-        found.reasons = {
-            label(key): it.reason
-            for key, it in session.seen.items()
-            if it.verdict not in (Verdict.PASS, Verdict.SKIPPED)
-        }
         found.diagnoses = session.diagnoses
+        seen = dict(session.seen)
+        first = compare(row, seen, self.not_green)
+        if not first.exact:
+            # Once more, while it is planted: what does not repeat is told as unsteady.
+            doubted = first.missed | first.surplus
+            again = self.decide(f"{row.id}/planted-again", {name for name, _ in doubted}, row.id)
+            found.sessions["planted again"] = str(again.folder)
+            seen |= {key: it for key, it in again.seen.items() if key in doubted}
+        found.comparison = compare(row, seen, self.not_green)
+        found.unsteady += _unsteady(first, found.comparison)
+        found.seconds["run"] = monotonic() - began
+        found.reasons = {label(key): seen[key].reason for key in _not_green(seen)}
 
     def _heal(self, row: Expectation, plan: Plan, journal: Journal, found: Finding) -> None:
         began = monotonic()
@@ -246,15 +262,19 @@ class Prover:
         began = monotonic()
         try:
             session = self.decide(f"{found.row.id}/healed", {name for name, _ in red})
+            still = _not_green(session.seen) - self.not_green
+            if still:
+                once = still
+                session = self.decide(f"{found.row.id}/healed-again", {name for name, _ in still})
+                still = (_not_green(session.seen) - self.not_green) & once
+                found.unsteady += tuple(sorted(once - still))
         except FaultError as error:
             found.error = f"{found.error}; after healing: {error}".removeprefix("; ")
             return
         finally:
             found.seconds["green"] = monotonic() - began
         found.sessions["healed"] = str(session.folder)
-        good = (Verdict.PASS, Verdict.SKIPPED)
-        still = [k for k, it in session.seen.items() if it.verdict not in good]
-        found.still_red = tuple(sorted(set(still) - self.not_green))
+        found.still_red = tuple(sorted(still))
         found.reasons = {
             **found.reasons,
             **{f"{label(k)} after healing": session.seen[k].reason for k in found.still_red},
@@ -289,6 +309,15 @@ class Prover:
             )
             _wait(child)
         return read(folder)
+
+
+def _not_green(seen: Mapping[Key, Seen]) -> frozenset[Key]:
+    return frozenset(k for k, it in seen.items() if it.verdict not in GREEN)
+
+
+def _unsteady(first: Comparison, then: Comparison) -> tuple[Key, ...]:
+    """What was doubted at the first look and was as expected at the second."""
+    return tuple(sorted((first.missed | first.surplus) - (then.missed | then.surplus)))
 
 
 def _wait(child: subprocess.Popen[bytes]) -> None:

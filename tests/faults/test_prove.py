@@ -22,7 +22,7 @@ from helpers.prove import CannotPlantError, Prover, Session
 from tests.faults.conftest import LocalBench
 
 ROW = Expectation(id="F99", title="t", must=("CONN-002 ipv6",), heal=2.0)  # type: ignore[arg-type]
-KEY = ("CONN-002", "ipv6")
+KEY, OTHER = ("CONN-002", "ipv6"), ("CFG-009", "ipv4")
 SAMPLE = ("CFG-009",)
 
 
@@ -87,6 +87,33 @@ def test_planted_decided_healed_and_decided_again(
     assert told.events == ["F99/planted", "healthy", "F99/healed"]
     assert found.comparison is not None
     assert found.comparison.failed == {KEY}
+
+
+def test_what_is_not_as_expected_is_decided_again(
+    place: Path, bench: Bench, told: Told, broken: Path
+) -> None:
+    answers = {
+        "F99/planted": {KEY: Seen(Verdict.PASS), OTHER: Seen(Verdict.FAIL, "a hiccup")},
+        "F99/planted-again": {KEY: Seen(Verdict.FAIL, "lost"), OTHER: Seen(Verdict.PASS)},
+        "F99/healed": {KEY: Seen(Verdict.FAIL, "slow"), OTHER: Seen(Verdict.PASS)},
+        "F99/healed-again": {KEY: Seen(Verdict.PASS)},
+    }
+    found = prover(place, bench, told, lambda name: answers[name]).prove(ROW, SAMPLE)
+    assert found.proved
+    assert set(found.unsteady) == {KEY, OTHER}
+    assert told.events == [*list(answers)[:2], "healthy", *list(answers)[2:]]
+
+
+def test_what_repeats_is_no_hiccup(place: Path, bench: Bench, told: Told, broken: Path) -> None:
+    red = Seen(Verdict.FAIL, "lost")
+    answer = {KEY: red, OTHER: red}
+    found = prover(place, bench, told, lambda name: answer if "planted" in name else {}).prove(
+        ROW, SAMPLE
+    )
+    assert found.comparison is not None
+    assert found.comparison.surplus == {OTHER}
+    assert not found.proved
+    assert not found.unsteady
 
 
 def test_a_requirement_that_stays_red_is_told(
