@@ -13,6 +13,7 @@ from reports.diagnosis.rules import (
     policy,
     ranges,
     service_proxy,
+    single,
 )
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -23,4 +24,5 @@ RULES: Final[tuple[Rule, ...]] = (
     *service_proxy.RULES,
     *packets.RULES,
     *paths.RULES,
+    *single.RULES,
 )

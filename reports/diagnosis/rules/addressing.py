@@ -156,6 +156,7 @@ RULES: Final = (
                 )
             ),
         ),
+        across=True,
         explains=ids("CFG-005 PODIP-003 PODIP-009 PODIP-008"),
     ),
 )

@@ -113,7 +113,7 @@ RULES: Final = (
         ),
         signs=(
             Fact("pods of one node do not reach each other (CONN-001)", lost_within_nodes),
-            Holds(("CFG-010", "CONN-014")),
+            Holds(("CFG-010",)),
         ),
         explains=(
             *ids("CONN-001 CONN-003 CONN-005 CONN-014"),
