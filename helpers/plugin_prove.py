@@ -1,8 +1,9 @@
 """``pytest suites --prove``: plants the faults of ``suites/faults.yaml`` and judges the suite.
 
 Each fault is a pytest item of its own, so that ``-x``, ``-k`` and ``--collect-only`` do what they
-do for tests. The controller alone plants, one fault at a time; ``-n`` is passed on to the sessions
-that decide the requirements meanwhile (``helpers.prove``).
+do for tests. The controller alone plants; faults that touch different things and redden different
+requirements are planted together, and each alone when that surprises. ``-n`` is passed on to the
+sessions that decide the requirements meanwhile (``helpers.prove``).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from helpers.faults.expectations import (
 )
 from helpers.plugin_clusters import NO_CLUSTER, clusters_of
 from helpers.plugin_results import SUITES, run_directory
-from helpers.prove import CannotPlantError, Finding, Prover, Session
+from helpers.prove import Finding, Prover, Session
 
 PROPERTY: Final = "dsc-proof"  # name of the record among a report's user properties
 BASELINE: Final = "B0"  # the control without a fault: everything is green
@@ -35,6 +36,8 @@ WORKERS: Final = 4
 
 _workers: Final = pytest.StashKey[int]()
 _prover: Final = pytest.StashKey[Prover]()
+_findings: Final = pytest.StashKey[dict[str, Finding]]()
+_solo: Final = pytest.StashKey[set[str]]()  # faults whose company surprised: planted alone
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ID,...",
         help="plant faults (all that the cluster allows, or those named) and see that exactly the "
         "right requirements turn red",
+    )
+    group.addoption(
+        "--prove-alone",
+        action="store_true",
+        help="plant one fault at a time, also where several touch different things",
     )
 
 
@@ -120,16 +128,35 @@ class FaultItem(pytest.Item):
         if self.row.id == BASELINE:
             self._baseline(prover)
             return
-        try:
-            finding = prover.prove(self.row, sample())
-        except CannotPlantError as error:
-            self._tell({"id": self.row.id, "title": self.row.title, "notRun": str(error)})
-            pytest.skip(str(error))
+        reason = prover.why_not(self.row)
+        if reason:
+            self._tell({"id": self.row.id, "title": self.row.title, "notRun": reason})
+            pytest.skip(reason)
+        finding = self._found(prover)
         self._tell(finding.to_json())
         if not finding.healed:
             self.session.shouldstop = f"{self.row.id} is not healed: {finding.error}"
         if not finding.proved:
             raise NotProvedError(finding)
+
+    def _found(self, prover: Prover) -> Finding:
+        """What came of this fault: perhaps planted with an earlier one, else now."""
+        found = self.config.stash.setdefault(_findings, {})
+        if self.row.id not in found:
+            solo = self.config.stash.setdefault(_solo, set())
+            rows = [self.row]
+            if self.row.id not in solo and not self.config.getoption("prove_alone"):
+                waiting = [row for row in self.all_rows if row.id not in {*found, *solo, BASELINE}]
+                later = [
+                    r for r in waiting if self.all_rows.index(r) > self.all_rows.index(self.row)
+                ]
+                rows = prover.company(self.row, later)
+            came = prover.prove(rows, sample())
+            if came is None:
+                solo |= {row.id for row in rows}
+                came = prover.prove([self.row], sample()) or {}
+            found |= came
+        return found[self.row.id]
 
     def _obtained(self) -> Prover:
         if _prover not in self.config.stash:

@@ -24,8 +24,9 @@ from clusters.interrupts import uninterrupted
 from clusters.processes import Identity
 from helpers.faults import planting
 from helpers.faults.bench import Bench, FaultError
-from helpers.faults.comparison import Comparison, Seen, compare
+from helpers.faults.comparison import Comparison, Seen, compare, share
 from helpers.faults.expectations import Expectation, Key, label
+from helpers.faults.grouping import group, merged
 from helpers.faults.plans import Plan, planters
 from helpers.faults.planting import HealError, Journal
 from helpers.features import why_not
@@ -56,6 +57,7 @@ class Finding:
         healed: every state is what it was before.
         still_red: verdicts that were red and are not green after healing, twice.
         unsteady: verdicts that were not as expected once, and were when they were decided again.
+        together: others that were planted at the same time; seconds are of all of them.
         seconds: of each phase.
         sessions: folders of the reports, by phase.
     """
@@ -68,6 +70,8 @@ class Finding:
     unsteady: tuple[Key, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     diagnoses: tuple[str, ...] = ()
+    seen: Mapping[Key, Seen] = field(default_factory=dict)
+    together: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     sessions: dict[str, str] = field(default_factory=dict)
 
@@ -97,6 +101,7 @@ class Finding:
             "reasons": dict(self.reasons),
             "diagnoses": list(self.diagnoses),
             "rule": self.row.rule,
+            "together": list(self.together),
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
             "sessions": self.sessions,
         }
@@ -179,47 +184,76 @@ class Prover:
 
     # -- one fault ---------------------------------------------------------------------------------
 
-    def prove(self, row: Expectation, sample: Sequence[str]) -> Finding:
-        """Plant a fault, compare, heal, and run what was red again.
+    def prove(
+        self, rows: Sequence[Expectation], sample: Sequence[str]
+    ) -> dict[str, Finding] | None:
+        """Plant one fault, or several at once; compare, heal, and run what was red again.
+
+        Returns:
+            a finding for each fault by its id; None: several, and the verdicts were not exactly
+            those expected of all of them, so that each must be planted alone.
 
         Raises:
-            CannotPlantError: the cluster lacks what it needs.
-            KeyboardInterrupt: the run is ended; the fault is healed before.
+            CannotPlantError: the cluster lacks what one of them needs.
+            KeyboardInterrupt: the run is ended; what was planted is healed before.
         """
-        reason = self.why_not(row)
-        if reason:
-            raise CannotPlantError(reason)
-        found = Finding(row)
+        for row in rows:
+            reason = self.why_not(row)
+            if reason:
+                raise CannotPlantError(reason)
+        whole = Finding(merged(rows))
         try:
-            plan = planters()[row.id](self.bench) if row.id in planters() else Plan()
-            journal = Journal.begin(self.place, row.id, Identity.own().to_json())
+            plans = self.plans(rows)
+            journal = Journal.begin(self.place, whole.row.id, Identity.own().to_json())
         except (FaultError, KubeError, LookupError) as error:
-            found.error = f"could not be planted: {error}"
-            return found
+            whole.error = f"could not be planted: {error}"
+            return {row.id: replace(whole, row=row) for row in rows}
         try:
-            self._planted(row, plan, journal, found, sample)
+            self._inject(rows, plans, journal, whole)
+            self._compare(rows, whole, sample)
         except (FaultError, NotSettled, KubeError) as error:
-            found.error = f"could not be proved: {error}"
+            whole.error = f"could not be proved: {error}"
         finally:
             with uninterrupted(self.tell):
-                self._heal(row, plan, journal, found)
-        if found.healed and found.comparison is not None:
-            self._green_again(found)
-        return found
+                self._heal(plans, journal, whole)
+        if whole.healed and whole.comparison is not None:
+            self._green_again(whole)
+        return _each(whole, rows)
 
-    def _planted(
+    def plans(self, rows: Iterable[Expectation]) -> dict[str, Plan]:
+        """What each fault does in this cluster.
+
+        Raises:
+            FaultError, KubeError, LookupError: the cluster is not as one of them needs it.
+        """
+        known = planters()
+        return {row.id: known[row.id](self.bench) if row.id in known else Plan() for row in rows}
+
+    def company(self, row: Expectation, others: Iterable[Expectation]) -> list[Expectation]:
+        """The fault, and those of the others that can be planted with it."""
+        able = [other for other in others if self.why_not(other) is None]
+        try:
+            return group(row, able, self.plans([row, *able]))
+        except (FaultError, KubeError, LookupError):
+            return [row]  # whose plan it was comes to light when it is planted
+
+    def _inject(
         self,
-        row: Expectation,
-        plan: Plan,
+        rows: Sequence[Expectation],
+        plans: Mapping[str, Plan],
         journal: Journal,
         found: Finding,
-        sample: Sequence[str],
     ) -> None:
         began = monotonic()
-        planting.inject(self.bench, journal, plan, within=row.settle)
+        for row in rows:
+            planting.inject(self.bench, journal, plans[row.id], within=row.settle, fault=row.id)
         found.seconds["inject"] = monotonic() - began
+
+    def _compare(self, rows: Sequence[Expectation], found: Finding, sample: Sequence[str]) -> None:
         began = monotonic()
-        session = self.decide(f"{row.id}/planted", row.selection | set(sample), row.id)
+        row = found.row
+        chosen = set(sample).union(*(row.selection for row in rows))
+        session = self.decide(f"{row.id}/planted", chosen, row.id)
         found.sessions["planted"] = str(session.folder)
         found.diagnoses = session.diagnoses
         seen = dict(session.seen)
@@ -231,15 +265,17 @@ class Prover:
             found.sessions["planted again"] = str(again.folder)
             seen |= {key: it for key, it in again.seen.items() if key in doubted}
         found.comparison = compare(row, seen, self.not_green)
+        found.seen = seen
         found.unsteady += _unsteady(first, found.comparison)
         found.seconds["run"] = monotonic() - began
         found.reasons = {label(key): seen[key].reason for key in _not_green(seen)}
 
-    def _heal(self, row: Expectation, plan: Plan, journal: Journal, found: Finding) -> None:
-        began = monotonic()
+    def _heal(self, plans: Mapping[str, Plan], journal: Journal, found: Finding) -> None:
+        began, within = monotonic(), found.row.heal
         try:
-            planting.heal(self.bench, journal, within=row.heal, tell=self.tell)
-            planting.await_healed(plan, within=row.heal)
+            planting.heal(self.bench, journal, within=within, tell=self.tell)
+            for plan in plans.values():
+                planting.await_healed(plan, within=within)
             self.await_healthy()
         except (HealError, FaultError, NotSettled, KubeError) as error:
             found.healed = False
@@ -288,9 +324,11 @@ class Prover:
         Raises:
             FaultError: it brought no verdicts; the message has the end of its output.
         """
-        # A fault's own id may hold a slash: CFG-009/drop.
+        # A fault's own id may hold a slash: CFG-009/drop. A file's name has at most 255 characters.
         *owner, phase = name.split("/")
-        folder = self.folder.joinpath("-".join(owner), phase) if owner else self.folder / phase
+        folder = (
+            self.folder.joinpath("-".join(owner)[:120], phase) if owner else self.folder / phase
+        )
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pytest", "suites", "-p", "no:cacheprovider", "-q"]
         command += ["--requirements", ",".join(sorted(chosen)), f"-n{self.workers}"]
@@ -309,6 +347,24 @@ class Prover:
             )
             _wait(child)
         return read(folder)
+
+
+def _each(whole: Finding, rows: Sequence[Expectation]) -> dict[str, Finding] | None:
+    """The findings of each of several faults from that of all of them."""
+    if len(rows) == 1:
+        return {rows[0].id: whole}
+    if whole.healed and not whole.proved:
+        return None
+    comparison = whole.comparison
+    return {
+        row.id: replace(
+            whole,
+            row=row,
+            comparison=share(comparison, row, whole.seen) if comparison else None,
+            together=tuple(other.id for other in rows if other is not row),
+        )
+        for row in rows
+    }
 
 
 def _not_green(seen: Mapping[Key, Seen]) -> frozenset[Key]:

@@ -45,6 +45,9 @@ class FaultProof(Part):
     reasons: Mapping[str, str] = Field(default_factory=dict)
     diagnoses: tuple[str, ...] = Field(default=(), description="rules that were printed")
     rule: str | None = Field(default=None, description="rule that must be printed, alone")
+    together: tuple[str, ...] = Field(
+        default=(), description="faults that were planted at the same time; seconds are of all"
+    )
     seconds: Mapping[str, float] = Field(default_factory=dict)
     sessions: Mapping[str, str] = Field(default_factory=dict)
 

@@ -7,6 +7,7 @@
 ``planting``     journal first, then inject, wait, heal, verify
 ``expectations`` what must and what may turn red: ``suites/faults.yaml``, read strictly
 ``comparison``   expected against observed verdicts
+``grouping``     which faults can be planted together
 
 The other modules hold the faults themselves, one subject each; ``catalogue`` imports them all.
 """

@@ -9,9 +9,10 @@ a daemon); they follow both the change and its reversal.
 from __future__ import annotations
 
 import base64
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -103,10 +104,14 @@ class Change(_Data, ABC):
         super().__init_subclass__(**kwargs)
         KINDS[cls.__name__] = cls
 
+    def of(self, fault: str) -> Self:
+        """The change as a part of one fault, where several may be planted at once."""
+        return self
+
     @property
     @abstractmethod
     def where(self) -> str:
-        """What is changed, for messages."""
+        """What is changed, for messages; two changes of one thing have the same."""
 
     @abstractmethod
     def observe(self, bench: Bench) -> Any:
@@ -152,10 +157,14 @@ class NftTable(Change):
     node: str
     family: Family
     rules: tuple[Rule, ...]
+    table: str = TABLE
+
+    def of(self, fault: str) -> Self:
+        return self.model_copy(update={"table": f"{TABLE}_{re.sub(r'[^A-Za-z0-9]', '_', fault)}"})
 
     @property
     def _table(self) -> tuple[str, str]:
-        return ("ip" if self.family is Family.IPV4 else "ip6", TABLE)
+        return ("ip" if self.family is Family.IPV4 else "ip6", self.table)
 
     @property
     def where(self) -> str:

@@ -64,8 +64,8 @@ def compare(row: Expectation, seen: Mapping[Key, Seen], ignored: Iterable[Key] =
     must = {key for key in row.must if key in told and told[key].verdict is not Verdict.SKIPPED}
     failed = {key for key, it in told.items() if it.verdict is Verdict.FAIL}
     undecided = {key for key, it in told.items() if it.verdict in UNDECIDED}
-    causes = {name for name, _ in failed} | _expected_causes(row)
-    consequences = {key for key in undecided if _cause(told[key], told, causes)}
+    causes = {name for name, _ in failed} | {name for name, _ in row.must}
+    consequences = {key for key in undecided if root_cause(told[key], told, causes)}
     missed = must - failed
     unexpected = (failed | (undecided - consequences)) - must - row.may.keys()
     return Comparison(
@@ -78,20 +78,15 @@ def compare(row: Expectation, seen: Mapping[Key, Seen], ignored: Iterable[Key] =
     )
 
 
-def _expected_causes(row: Expectation) -> set[str]:
-    """Requirements that may be named as a cause although this run has no verdict of them."""
-    return {name for name, _ in row.must}
-
-
-def _cause(it: Seen, told: Mapping[Key, Seen], causes: set[str]) -> bool:
-    """Whether an undecided verdict names a failed requirement, perhaps over another blocked one."""
+def root_cause(it: Seen, told: Mapping[Key, Seen], causes: set[str]) -> str | None:
+    """The failed requirement that an undecided verdict names, perhaps over other blocked ones."""
     name, passed = it.blocked_by, set[str]()
     while name is not None and name not in passed:
         if name in causes:
-            return True
+            return name
         passed.add(name)
         name = _next_cause(name, told)
-    return False
+    return None
 
 
 def _next_cause(name: str, told: Mapping[Key, Seen]) -> str | None:
@@ -102,31 +97,15 @@ def _next_cause(name: str, told: Mapping[Key, Seen]) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """How many planted reds were seen: pairs of fault and verdict, and whole faults."""
-
-    pairs: int
-    seen: int
-    faults: int
-    killed: int
-    exact: int
-
-    @property
-    def share(self) -> float:
-        """Mutation score: the share of expected reds that were seen; 0 when nothing was planted."""
-        return self.seen / self.pairs if self.pairs else 0.0
-
-
-def score(found: Iterable[tuple[Expectation, Comparison]]) -> Score:
-    """Count faults; controls have nothing to turn red and are not counted."""
-    faults = [(row, it) for row, it in found if row.kind == "fault"]
-    pairs = sum(len(row.must) - len(it.absent) for row, it in faults)
-    missed = sum(len(it.missed) for _, it in faults)
-    return Score(
-        pairs=pairs,
-        seen=pairs - missed,
-        faults=len(faults),
-        killed=sum(it.killed for _, it in faults),
-        exact=sum(it.exact for _, it in faults),
+def share(whole: Comparison, row: Expectation, seen: Mapping[Key, Seen]) -> Comparison:
+    """The part of one fault in an exact comparison of several that were planted together."""
+    causes = {name for name, _ in row.must}
+    mine = {*row.must, *row.may}
+    return Comparison(
+        failed=whole.failed & mine,
+        missed=frozenset(),
+        surplus=frozenset(),
+        consequences=frozenset(k for k in whole.consequences if root_cause(seen[k], seen, causes)),
+        allowed=whole.allowed & mine,
+        absent=whole.absent & mine,
     )

@@ -41,6 +41,7 @@ class Expectation(BaseModel):
         needs: features that the cluster must be declared to have.
         profile: the only cluster profile in which it can be had, None for any.
         workers: how many workers it needs.
+        alone: never planted together with others: it changes what their requirements rest on.
         settle: seconds that the fault may take to show; heal: that its reversal may take.
         rule: id of the diagnosis that must be printed; says: the sentence, capitals as
             placeholders.
@@ -58,6 +59,7 @@ class Expectation(BaseModel):
     needs: tuple[str, ...] = ()
     profile: str | None = None
     workers: int = 1
+    alone: bool = False
     settle: float = 30.0
     heal: float = 90.0
     rule: str | None = None

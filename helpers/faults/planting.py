@@ -111,10 +111,13 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
-def inject(bench: Bench, journal: Journal, plan: Plan, *, within: float) -> None:
+def inject(
+    bench: Bench, journal: Journal, plan: Plan, *, within: float, fault: str | None = None
+) -> None:
     """Make the changes of a plan and wait until the fault shows.
 
     Args:
+        fault: which one it is, where the journal is of several.
         within: seconds that the fault may take to show.
 
     Raises:
@@ -122,12 +125,13 @@ def inject(bench: Bench, journal: Journal, plan: Plan, *, within: float) -> None
     """
     for step in plan.steps:
         step.run(bench)
-    for change in plan.changes:
+    for planned in plan.changes:
+        change = planned.of(fault or journal.fault)
         before = change.observe(bench)
         journal.intend(change, before)
         change.apply(bench, before)
         if change.observe(bench) == before:
-            raise FaultError(f"{change.where}: planting {journal.fault} changed nothing")
+            raise FaultError(f"{change.where}: planting {fault or journal.fault} changed nothing")
         for step in change.then:
             step.run(bench)
     if plan.settled is not None:

@@ -117,6 +117,15 @@ def test_a_second_fault_in_the_private_table_is_refused(bench: Bench) -> None:
         table.apply(bench, "table ip6 dsfault {}")
 
 
+def test_each_fault_has_a_private_table_of_its_own() -> None:
+    rule = Rule(hook="forward", priority=-10, rule="drop")
+    table = NftTable(node="n", family=Family.IPV6, rules=(rule,))
+    one, other = table.of("F12"), table.of("CONN-003/echo")
+    assert one.where == "nft table ip6 dsfault_F12 on n"
+    assert other.where == "nft table ip6 dsfault_CONN_003_echo on n"
+    assert one.of("F12") == one
+
+
 STEPS = (
     Exec(node="n", argv=("true",)),
     PodExec(namespace="s", selector="a=b", container="c", argv=("x",), node="n"),

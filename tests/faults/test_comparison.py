@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from helpers.faults.comparison import Seen, compare, score
+from helpers.faults.comparison import Seen, compare, share
 from helpers.faults.expectations import Expectation, Key
+from helpers.faults.grouping import merged
 from helpers.model import Verdict
 
 ROW = Expectation(
@@ -94,9 +95,13 @@ def test_what_is_not_tested_here_is_absent_and_not_missed() -> None:
     assert found.absent == {C3}
 
 
-def test_the_score_counts_pairs_and_faults() -> None:
-    control = Expectation(id="B1", title="c", kind="control")
-    all_red, one = compare(ROW, seen()), compare(ROW, seen(c3=GREEN))
-    found = score([(ROW, all_red), (ROW, one), (control, compare(control, {C5: GREEN}))])
-    assert (found.pairs, found.seen, found.faults, found.killed, found.exact) == (4, 3, 2, 1, 1)
-    assert found.share == 0.75
+def test_the_share_of_one_fault_among_several() -> None:
+    other = Expectation(id="F15", title="t", must=("EGR-003 ipv4",))  # type: ignore[arg-type]
+    e3, e9 = ("EGR-003", "ipv4"), ("EGR-009", "ipv4")
+    told = seen(c9=RED, c5=Seen(Verdict.BLOCKED, "x", "CONN-002"))
+    told |= {e3: RED, e9: Seen(Verdict.BLOCKED, "x", "EGR-003")}
+    whole = compare(merged([ROW, other]), told)
+    assert whole.exact
+    mine, theirs = share(whole, ROW, told), share(whole, other, told)
+    assert (mine.failed, mine.consequences, mine.allowed) == ({C2, C3, C9}, {C5}, {C9})
+    assert (theirs.failed, theirs.consequences, theirs.allowed) == ({e3}, {e9}, frozenset())
