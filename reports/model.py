@@ -192,7 +192,7 @@ class Summary(Part):
 
 
 class Consequence(Part):
-    """A failed or blocked result that a diagnosis explains."""
+    """A result that failed or could not be decided, which a diagnosis explains."""
 
     id: str
     family: FamilyName

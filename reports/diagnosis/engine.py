@@ -16,7 +16,7 @@ from reports.diagnosis.words import PATHS, asymmetry
 from reports.model import Consequence, Diagnosis, RequirementResult, Results
 from reports.summarize import Key
 
-TROUBLES = (Verdict.FAIL, Verdict.BLOCKED)
+TROUBLES = (Verdict.FAIL, Verdict.BLOCKED, Verdict.INCONCLUSIVE)
 RULED_OUT_SHOWN = 8
 
 
@@ -31,7 +31,7 @@ def diagnose(results: Results, rules: Sequence[Rule] = RULES) -> tuple[Diagnosis
         if match.shown_by and not shown:
             continue  # a more specific rule has explained all that speaks for this one
         mine = _claimed(case, match, left)
-        if not mine:
+        if not any(result.verdict is Verdict.FAIL for result in mine):
             continue
         for result in mine:
             del left[result.key]

@@ -26,8 +26,9 @@ that hold, the one that looks deepest wins (a setting that an operator wrote, be
 component, before lost packets), then the one with more signs; what it explains is listed under it
 and is not explained again. What no rule explains is *unknown*: the report then says which causes
 were ruled out, and which were not looked at. Words in capitals are filled in by what was observed,
-those in brackets where there is anything to say; IPFAMILY is IPv4 or IPv6. The faults are those
-that the rule is proved with.
+those in brackets where there is anything to say; IPFAMILY is IPv4 or IPv6, and what
+is said with a 6 for IPv6 is said with a 4 for IPv4. The faults are those that the rule is proved
+with.
 """
 
 DEPTHS: Final = {
@@ -77,7 +78,7 @@ def _section(rule: Rule, printed: Mapping[str, Sequence[Diagnosis]]) -> str:
             if isinstance(sign, Finding):
                 lines.append(f"  (*{_cell(sign.sample)}*)")
     lines += ["", "Fix:", ""]
-    lines += [f"- `{blank(step)}`" for step in rule.fix]
+    lines += [f"- {_step(blank(step))}" for step in rule.fix]
     lines += ["", f"May follow from it: {', '.join(dict.fromkeys(rule.explains))}.", ""]
     if rule.faults:
         lines += [f"Proved with: {', '.join(rule.faults)}.", ""]
@@ -93,6 +94,17 @@ def _section(rule: Rule, printed: Mapping[str, Sequence[Diagnosis]]) -> str:
                     "",
                 ]
     return "\n".join(lines)
+
+
+COMMANDS: Final = ("kubectl ", "calicoctl ", "journalctl ", "ip ", "sysctl ")
+
+
+def _step(text: str) -> str:
+    """Commands as code, their remarks and all else as text."""
+    command, _, remark = text.partition("   # ")
+    if not command.startswith(COMMANDS) or ", or " in command:
+        return _cell(text)
+    return f"`{command}`" + (f" ({_cell(remark)})" if remark else "")
 
 
 def _printed(found: Diagnosis) -> list[str]:

@@ -162,6 +162,6 @@ def blank(template: str) -> str:
 def _blank(name: str | None) -> str:
     if name is None:
         return ""
-    shown = {"ip": "IPFAMILY", "other": "OTHER FAMILY"}.get(name)
+    shown = {"ip": "IPFAMILY", "other": "OTHER FAMILY", "version": "6"}.get(name)
     shown = shown or name.removesuffix("_first").upper()
     return f" [{shown}]" if name in MAY_BE_EMPTY else shown

@@ -43,7 +43,7 @@ def _joined(texts: Sequence[str]) -> list[str]:
 def _consequences(diagnosis: Diagnosis) -> str:
     """``FAIL CONN-002 [ipv4 ipv6], EGR-002 [ipv6]; BLOCKED ...``."""
     parts = []
-    for verdict in (Verdict.FAIL, Verdict.BLOCKED):
+    for verdict in (Verdict.FAIL, Verdict.BLOCKED, Verdict.INCONCLUSIVE):
         families: dict[str, list[str]] = {}
         for each in diagnosis.consequences:
             if each.verdict is verdict:

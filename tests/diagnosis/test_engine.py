@@ -165,8 +165,13 @@ def test_unknown_says_so_and_what_was_ruled_out() -> None:
     assert "may be:" in text
 
 
-def test_what_is_inconclusive_is_no_symptom() -> None:
-    assert diagnosed(result("CONN-002", "ipv6", "inconclusive")) == []
+def test_what_is_inconclusive_is_no_symptom_and_may_be_a_consequence() -> None:
+    undecided = result("PKT-018", "ipv6", "inconclusive", "control failed")
+    assert diagnosed(undecided) == []
+    (only,) = diagnosed(undecided, result("CFG-010", "ipv6", "fail", OFF))
+    assert [c.id for c in only.consequences] == ["PKT-018", "CFG-010"]
+    (unknown,) = diagnosed(undecided, result("SVC-012", "ipv6", "fail", "two backends"))
+    assert [c.id for c in unknown.consequences] == ["SVC-012"]
 
 
 def test_a_run_without_facts_is_diagnosed_all_the_same() -> None:
