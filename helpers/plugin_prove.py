@@ -27,7 +27,8 @@ from helpers.faults.expectations import (
 )
 from helpers.plugin_clusters import NO_CLUSTER, clusters_of
 from helpers.plugin_results import SUITES, run_directory
-from helpers.prove import Finding, Prover, Session
+from helpers.prove import Finding, Prover
+from helpers.prove_session import Session
 
 PROPERTY: Final = "dsc-proof"  # name of the record among a report's user properties
 BASELINE: Final = "B0"  # the control without a fault: everything is green

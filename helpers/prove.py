@@ -7,11 +7,6 @@ planted, and what breaks in it cannot break the next one.
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,6 +17,7 @@ from clusters import calico, faults, records
 from clusters.api import Cluster
 from clusters.interrupts import uninterrupted
 from clusters.processes import Identity
+from helpers import prove_session
 from helpers.faults import planting
 from helpers.faults.bench import Bench, FaultError
 from helpers.faults.comparison import Comparison, Seen, compare, share
@@ -32,15 +28,12 @@ from helpers.faults.planting import HealError, Journal
 from helpers.features import why_not
 from helpers.kube import Kube, KubeError
 from helpers.model import Verdict
+from helpers.prove_session import Session
 from helpers.waiting import NotSettled
 
-SESSION_SECONDS: Final = 900.0
-ENDING_SECONDS: Final = 60.0  # that a session gets to clean up when it is stopped
 HEALTHY_SECONDS: Final = 300.0
-RESULTS_FILE: Final = "results.json"
 GREEN: Final = (Verdict.PASS, Verdict.SKIPPED)
 Tell = Callable[[str], None]
-UNKNOWN: Final = "unknown"  # a diagnosis that names no cause
 
 
 class CannotPlantError(Exception):
@@ -109,15 +102,6 @@ class Finding:
 
 def _labels(found: Iterable[Key]) -> list[str]:
     return sorted(label(key) for key in found)
-
-
-@dataclass(slots=True)
-class Session:
-    """Verdicts of one pytest session."""
-
-    folder: Path
-    seen: Mapping[Key, Seen]
-    diagnoses: tuple[str, ...] = ()
 
 
 class Prover:
@@ -316,37 +300,25 @@ class Prover:
             **{f"{label(k)} after healing": session.seen[k].reason for k in found.still_red},
         }
 
-    # -- sessions ----------------------------------------------------------------------------------
-
     def decide(self, name: str, chosen: Iterable[str], planted: str | None = None) -> Session:
-        """Decide some requirements in a pytest session of its own.
+        """Decide some requirements in a session of its own.
 
         Raises:
-            FaultError: it brought no verdicts; the message has the end of its output.
+            FaultError: it brought no verdicts.
         """
         # A fault's own id may hold a slash: CFG-009/drop. A file's name has at most 255 characters.
         *owner, phase = name.split("/")
         folder = (
             self.folder.joinpath("-".join(owner)[:120], phase) if owner else self.folder / phase
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pytest", "suites", "-p", "no:cacheprovider", "-q"]
-        command += ["--requirements", ",".join(sorted(chosen)), f"-n{self.workers}"]
-        command += ["--reuse-cluster", self.cluster.name, "--reports-dir", str(folder)]
-        environment = {**os.environ, **({faults.FAULT_VARIABLE: planted} if planted else {})}
-        environment.pop("PYTEST_ADDOPTS", None)
-        with (folder / "pytest.log").open("w") as log:
-            child = subprocess.Popen(
-                command,
-                cwd=self.root,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # ended by us alone, after it was asked to clean up
-            )
-            _wait(child)
-        return read(folder)
+        return prove_session.decide(
+            self.cluster.name,
+            chosen,
+            folder,
+            root=self.root,
+            workers=self.workers,
+            environment={faults.FAULT_VARIABLE: planted} if planted else {},
+        )
 
 
 def _each(whole: Finding, rows: Sequence[Expectation]) -> dict[str, Finding] | None:
@@ -374,41 +346,3 @@ def _not_green(seen: Mapping[Key, Seen]) -> frozenset[Key]:
 def _unsteady(first: Comparison, then: Comparison) -> tuple[Key, ...]:
     """What was doubted at the first look and was as expected at the second."""
     return tuple(sorted((first.missed | first.surplus) - (then.missed | then.surplus)))
-
-
-def _wait(child: subprocess.Popen[bytes]) -> None:
-    try:
-        child.wait(SESSION_SECONDS)
-    except subprocess.TimeoutExpired:
-        _end(child)
-    except BaseException:
-        _end(child)
-        raise
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.send_signal(signal.SIGTERM)
-    try:
-        child.wait(ENDING_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-
-
-def read(folder: Path) -> Session:
-    made = folder / "latest"
-    try:
-        data = json.loads((made / RESULTS_FILE).read_text(encoding="utf-8"))
-    except OSError:
-        tail = (folder / "pytest.log").read_text(encoding="utf-8", errors="replace")[-1500:]
-        raise FaultError(f"the session brought no verdicts ({folder}): {tail}") from None
-    if not data["run"]["complete"]:
-        raise FaultError(f"the session did not end ({folder}): {data['summary']['exitReason']}")
-    seen = {
-        (entry["id"], entry["family"]): Seen(
-            Verdict(entry["verdict"]), entry["reason"], entry.get("blockedBy")
-        )
-        for entry in data["requirements"]
-    }
-    told = tuple(entry["rule"] or UNKNOWN for entry in data.get("diagnoses") or ())
-    return Session(made.resolve(), seen, told)

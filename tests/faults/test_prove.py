@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from helpers import prove
+from helpers import prove_session
 from helpers.faults import plans
 from helpers.faults.bench import Bench, FaultError
 from helpers.faults.changes import File
@@ -18,7 +18,8 @@ from helpers.faults.expectations import Expectation
 from helpers.faults.plans import Plan
 from helpers.faults.planting import Journal
 from helpers.model import Verdict
-from helpers.prove import CannotPlantError, Finding, Prover, Session
+from helpers.prove import CannotPlantError, Finding, Prover
+from helpers.prove_session import Session
 from tests.faults.conftest import LocalBench
 
 ROW = Expectation(id="F99", title="t", must=("CONN-002 ipv6",), heal=2.0)  # type: ignore[arg-type]
@@ -191,13 +192,13 @@ def test_the_baseline_leaves_out_what_is_not_green(place: Path, bench: Bench, to
 def test_a_session_that_did_not_end_brings_no_verdicts(tmp_path: Path) -> None:
     (tmp_path / "pytest.log").write_text("it crashed")
     with pytest.raises(FaultError, match="it crashed"):
-        prove.read(tmp_path)
+        prove_session.read(tmp_path)
     (tmp_path / "latest").mkdir()
     (tmp_path / "latest" / "results.json").write_text(
         '{"run": {"complete": false}, "summary": {"exitReason": "interrupted"}, "requirements": []}'
     )
     with pytest.raises(FaultError, match=r"did not end .*interrupted"):
-        prove.read(tmp_path)
+        prove_session.read(tmp_path)
 
 
 SECOND = Expectation(id="F98", title="u", must=("CFG-009 ipv4",))  # type: ignore[arg-type]
