@@ -21,7 +21,7 @@ from helpers import prove_session
 from helpers.faults import planting
 from helpers.faults.bench import Bench, FaultError
 from helpers.faults.comparison import Comparison, Seen, compare, share
-from helpers.faults.expectations import Expectation, Key, label
+from helpers.faults.expectations import Expectation, Key, expectations, label
 from helpers.faults.grouping import group, merged
 from helpers.faults.plans import Plan, planters
 from helpers.faults.planting import HealError, Journal
@@ -94,6 +94,7 @@ class Finding:
             "reasons": dict(self.reasons),
             "diagnoses": list(self.diagnoses),
             "rule": self.row.rule,
+            "rulesBeside": [expectations()[name].rule or UNKNOWN for name in self.together],
             "together": list(self.together),
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
             "sessions": self.sessions,

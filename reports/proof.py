@@ -44,7 +44,10 @@ class FaultProof(Part):
     error: str = ""
     reasons: Mapping[str, str] = Field(default_factory=dict)
     diagnoses: tuple[str, ...] = Field(default=(), description="rules that were printed")
-    rule: str | None = Field(default=None, description="rule that must be printed, alone")
+    rule: str | None = Field(default=None, description="rule that must be printed")
+    rules_beside: tuple[str, ...] = Field(
+        default=(), description="rules of faults that were planted together with it"
+    )
     together: tuple[str, ...] = Field(
         default=(), description="faults that were planted at the same time; seconds are of all"
     )
@@ -53,15 +56,17 @@ class FaultProof(Part):
 
     @property
     def named(self) -> bool:
-        """Whether the expected diagnosis was given, and no other one."""
-        return self.rule is None or self.diagnoses == (self.rule,)
+        """Whether the expected diagnosis was given, and none of what was not planted."""
+        known = {self.rule, *self.rules_beside}
+        return self.rule is None or (self.rule in self.diagnoses and known >= {*self.diagnoses})
 
     @property
     def misnamed(self) -> str:
         """What was diagnosed instead; empty when nothing else was expected."""
         if self.named or not self.compared:
             return ""
-        return f"diagnosed {', '.join(self.diagnoses) or 'nothing'}, expected {self.rule} alone"
+        expected = " and ".join([str(self.rule), *self.rules_beside])
+        return f"diagnosed {', '.join(self.diagnoses) or 'nothing'}, expected {expected} alone"
 
 
 class NotPlanted(Part):

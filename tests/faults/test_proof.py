@@ -57,6 +57,14 @@ def test_the_expected_diagnosis_is_given_alone() -> None:
     assert "1 of 4 diagnosed as expected" in text
 
 
+def test_faults_that_were_planted_together_have_a_diagnosis_each() -> None:
+    rule, other = expectations()["F12"].rule, expectations()["F15"].rule
+    beside = {"together": ["F15"], "rulesBeside": [other]}
+    told = ([rule, other], [rule], [other], [rule, other, "unknown"])
+    found = made(*(record("F12", diagnoses=each, **beside) for each in told))
+    assert [fault.named for fault in found.faults] == [True, True, False, False]
+
+
 def test_every_expected_diagnosis_is_a_rule_that_knows_the_fault() -> None:
     rules = {rule.name: rule for rule in RULES}
     for row in expectations().values():
