@@ -28,7 +28,7 @@ from helpers.faults.planting import HealError, Journal
 from helpers.features import why_not
 from helpers.kube import Kube, KubeError
 from helpers.model import Verdict
-from helpers.prove_session import Session
+from helpers.prove_session import UNKNOWN, Session
 from helpers.waiting import NotSettled
 
 HEALTHY_SECONDS: Final = 300.0
