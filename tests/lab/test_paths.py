@@ -6,6 +6,7 @@ that the other family and the other direction stay clean.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -103,9 +104,11 @@ def overtaking(lab: Lab, family: Family) -> Iterator[None]:
     """On n1 each ``SHUFFLED``-th packet to p2 waits in a slow class, so that others overtake it."""
     namespace = lab.namespace("n1")
     rule = toward_p2(family, *nft.every(SHUFFLED), *nft.set_priority(1, 2))
-    faults.tc(
-        namespace, "qdisc", "add", "dev", FABRIC, "root", "handle", "1:", "htb", "default", "1"
-    )
+    root = ("dev", FABRIC, "root")
+    try:
+        faults.tc(namespace, "qdisc", "add", *root, "handle", "1:", "htb", "default", "1")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"order is changed with HTB, which this kernel lacks: {error.stderr.decode()}")
     try:
         for minor, rate in (("1", "1gbit"), ("2", "64kbit")):
             faults.tc(
@@ -115,7 +118,7 @@ def overtaking(lab: Lab, family: Family) -> Iterator[None]:
         with faults.fault(namespace, family, rule, chain=faults.POSTROUTING):
             yield
     finally:
-        faults.tc(namespace, "qdisc", "del", "dev", FABRIC, "root")
+        faults.tc(namespace, "qdisc", "del", *root)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

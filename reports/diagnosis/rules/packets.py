@@ -35,7 +35,7 @@ def fragments_lost(case: Case, family: Family, bound: Values) -> Seen | Missing:
     """Datagrams that need fragments are lost where TCP passes (CONN-009, PKT-005)."""
     cells = case.cells("CONN-009", family)
     bad = [cell for cell in cells if not cell.good]
-    sizes = unique(cell.detail for cell in bad)
+    sizes = unique(sorted((cell.detail for cell in bad), key=_octets))
     tcp = [cell for cell in bad if cell.detail.startswith("tcp")]
     keys = tuple(
         key_of(case, name, family) for name in ("CONN-009", "PKT-005") if case.failed(name, family)
@@ -56,6 +56,11 @@ def fragments_lost(case: Case, family: Family, bound: Values) -> Seen | Missing:
         told.append(f"PKT-005 [{family}]: {case.said('PKT-005', family)}")
     words = {"size": sizes or ("2400 bytes",), "node": lost, "what": ("fragments",)}
     return Seen(tuple(told), keys, words)
+
+
+def _octets(detail: str) -> int:
+    """``udp 2000 bytes`` by its number."""
+    return int("".join(filter(str.isdigit, detail)) or 0)
 
 
 def headers_lost(case: Case, family: Family, bound: Values) -> Seen | Missing:
