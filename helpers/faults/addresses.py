@@ -11,7 +11,7 @@ from helpers.faults.bench import Bench, FaultError
 from helpers.faults.changes import Change, Command, PodCommand, Program
 from helpers.faults.common import CALICO_CRD, conflist
 from helpers.faults.objects import Patch, Whole
-from helpers.faults.plans import Plan, plants
+from helpers.faults.plans import Plan, plants, plants_twins
 from helpers.model import DualAddresses, Family
 from helpers.naming import AGENT_NAMESPACE
 from helpers.views import PodView
@@ -22,7 +22,7 @@ NO_RELEASE: Final = f"""#!/bin/sh
 [ "$CNI_COMMAND" = DEL ] && exit 0
 exec {IPAM_PLUGIN}.dsfault "$@"
 """
-STRAY: Final = "fd00:bad::1/128"
+STRAY: Final = {Family.IPV4: "192.0.0.99/32", Family.IPV6: "fd00:bad::1/128"}
 POD_SECONDS: Final = 60.0
 
 
@@ -33,18 +33,19 @@ def host_interface(bench: Bench, pod: PodView) -> str:
     return words[words.index("dev") + 1]
 
 
-@plants("PODIP-006/stray-address")
-def pod_has_a_stray_address(bench: Bench) -> Plan:
+@plants_twins("PODIP-006/stray-address", "PODIP-006/stray-address-ipv4")
+def pod_has_a_stray_address(bench: Bench, family: Family) -> Plan:
     pod = bench.agent_pod(bench.worker)
-    ip = ("ip", "-6", "addr")
+    ip, stray = ("ip", f"-{family.version}"), STRAY[family]
+    dad = ("nodad",) if family is Family.IPV6 else ()
     return Plan(
         [
             PodCommand(
                 namespace=pod.namespace,
                 pod=pod.name,
-                do=(*ip, "add", STRAY, "dev", "eth0", "nodad"),
-                undo=(*ip, "del", STRAY, "dev", "eth0"),
-                look=("ip", "-6", "-br", "addr", "show", "dev", "eth0", "scope", "global"),
+                do=(*ip, "addr", "add", stray, "dev", "eth0", *dad),
+                undo=(*ip, "addr", "del", stray, "dev", "eth0"),
+                look=(*ip, "-br", "addr", "show", "dev", "eth0", "scope", "global"),
             )
         ]
     )

@@ -22,6 +22,11 @@ CALICO_CRD: Final = "crd.projectcalico.org/v1"
 POOL: Final = {Family.IPV4: "default-ipv4-ippool", Family.IPV6: "default-ipv6-ippool"}
 
 
+# How nftables and sysctl spell the families.
+NFT: Final = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+ICMP: Final = {Family.IPV4: "icmp", Family.IPV6: "icmpv6"}
+
+
 def nft(node: str, family: Family, *rules: tuple[str, int, str]) -> NftTable:
     """Filter rules in the private table: (hook, priority, rule) each."""
     made = tuple(Rule(hook=hook, priority=at, rule=rule) for hook, at, rule in rules)

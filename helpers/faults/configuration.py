@@ -8,6 +8,7 @@ from helpers.faults.bench import Bench
 from helpers.faults.changes import Exec, Sysctl
 from helpers.faults.common import (
     CALICO_CRD,
+    NFT,
     POOL,
     SYSTEM,
     calico_node_on,
@@ -18,7 +19,7 @@ from helpers.faults.common import (
     pool,
 )
 from helpers.faults.objects import Patch, Whole
-from helpers.faults.plans import Plan, plants
+from helpers.faults.plans import Plan, plants, plants_twins
 from helpers.model import Family
 from helpers.views import PodView
 
@@ -32,6 +33,11 @@ OTHER_POOL: Final = "fd12:3456:789a::/48"
 @plants("F01")
 def cni_asks_for_ipv4_only(bench: Bench) -> Plan:
     return Plan([conflist(bench, bench.worker, "assign_ipv6", None)])
+
+
+@plants("CFG-011/ipv4")
+def cni_asks_for_ipv6_only(bench: Bench) -> Plan:
+    return Plan([conflist(bench, bench.worker, "assign_ipv4", "false")])
 
 
 @plants("F02")
@@ -209,11 +215,11 @@ def kube_proxy_in_another_mode(bench: Bench) -> Plan:
     return Plan([kube_proxy_config(bench, change, restart=bench.worker)])
 
 
-@plants("CFG-009/drop")
-def node_drops_another_nodes_ipv6(bench: Bench) -> Plan:
+@plants_twins("CFG-009/drop", "CFG-009/drop-ipv4")
+def a_node_drops_another(bench: Bench, family: Family) -> Plan:
     a, b = bench.pair
-    rule = f"ip6 saddr {bench.address(a, Family.IPV6)} drop"
-    return Plan([nft(b, Family.IPV6, ("input", -10, rule))])
+    rule = f"{NFT[family]} saddr {bench.address(a, family)} drop"
+    return Plan([nft(b, family, ("input", -10, rule))])
 
 
 @plants("CFG-013/felix")

@@ -7,8 +7,8 @@ from typing import Final
 from helpers.faults.addresses import host_interface
 from helpers.faults.bench import Bench, FaultError
 from helpers.faults.changes import Command, NftTable, PodCommand, Rule, Sysctl
-from helpers.faults.common import nft, pool
-from helpers.faults.plans import Plan, plants
+from helpers.faults.common import ICMP, NFT, nft, pool
+from helpers.faults.plans import Plan, plants, plants_twins
 from helpers.model import Family
 
 PODS: Final = 'iifname "cali*"'
@@ -40,38 +40,32 @@ def everywhere(bench: Bench, family: Family, *rules: tuple[str, int, str]) -> Pl
 # -- between pods ----------------------------------------------------------------------------------
 
 
-@plants("CONN-001/same-node")
-def ipv6_within_a_node_is_dropped(bench: Bench) -> Plan:
+@plants_twins("CONN-001/same-node", "CONN-001/same-node-ipv4")
+def dropped_within_a_node(bench: Bench, family: Family) -> Plan:
     rule = f'{PODS} oifname "cali*" drop'
-    return Plan([nft(bench.worker, Family.IPV6, ("forward", -10, rule))])
+    return Plan([nft(bench.worker, family, ("forward", -10, rule))])
 
 
-@plants("F12")
-def one_direction_of_one_pair_is_dropped(bench: Bench) -> Plan:
+@plants_twins("F12", "CONN-002/ipv4")
+def one_direction_of_one_pair_is_dropped(bench: Bench, family: Family) -> Plan:
     a, b = bench.pair
-    rule = f'ip6 saddr {blocks(bench, a, Family.IPV6)} oifname "cali*" drop'
-    return Plan([nft(b, Family.IPV6, ("forward", -10, rule))])
+    rule = f'{NFT[family]} saddr {blocks(bench, a, family)} oifname "cali*" drop'
+    return Plan([nft(b, family, ("forward", -10, rule))])
 
 
-@plants("CONN-002/ipv4")
-def one_direction_of_one_pair_is_dropped_ipv4(bench: Bench) -> Plan:
-    a, b = bench.pair
-    rule = f'ip saddr {blocks(bench, a, Family.IPV4)} oifname "cali*" drop'
-    return Plan([nft(b, Family.IPV4, ("forward", -10, rule))])
+@plants_twins("CONN-003/echo", "CONN-003/echo-ipv4")
+def echo_requests_are_dropped(bench: Bench, family: Family) -> Plan:
+    rule = f"{ICMP[family]} type echo-request drop"
+    return everywhere(bench, family, ("forward", -10, rule))
 
 
-@plants("CONN-003/echo")
-def echo_requests_are_dropped(bench: Bench) -> Plan:
-    return everywhere(bench, Family.IPV6, ("forward", -10, "icmpv6 type echo-request drop"))
-
-
-@plants("F17")
-def pod_sources_are_masqueraded(bench: Bench) -> Plan:
+@plants_twins("F17", "CONN-005/masquerade-ipv4")
+def pod_sources_are_masqueraded(bench: Bench, family: Family) -> Plan:
     a, _ = bench.pair
-    pods = pod_network(bench, Family.IPV6)
-    rule = f'ip6 saddr {pods} ip6 daddr {pods} oifname "eth0" masquerade'
+    pods, ip = pod_network(bench, family), NFT[family]
+    rule = f'{ip} saddr {pods} {ip} daddr {pods} oifname "eth0" masquerade'
     made = Rule(hook="postrouting", priority=90, rule=rule, type="nat")
-    return Plan([NftTable(node=a, family=Family.IPV6, rules=(made,))])
+    return Plan([NftTable(node=a, family=family, rules=(made,))])
 
 
 @plants("CONN-008/mtu")
@@ -99,32 +93,41 @@ def ipv6_fragments_are_dropped(bench: Bench) -> Plan:
     return Plan([nft(bench.worker, Family.IPV6, rule)])
 
 
+@plants("CONN-009/fragments-ipv4")
+def ipv4_fragments_are_dropped(bench: Bench) -> Plan:
+    # More fragments, or an offset.
+    rule = ("prerouting", -450, "ip frag-off & 0x3fff != 0 drop")
+    return Plan([nft(bench.worker, Family.IPV4, rule)])
+
+
 @plants("R2")
 def neighbour_solicitations_are_dropped(bench: Bench) -> Plan:
     rule = f"{PODS} icmpv6 type nd-neighbor-solicit drop"
     return Plan([nft(bench.worker, Family.IPV6, ("prerouting", -310, rule))])
 
 
-@plants("CONN-014/proxy-ndp")
-def no_proxy_for_neighbours(bench: Bench) -> Plan:
+@plants_twins("CONN-014/proxy-ndp", "CONN-014/proxy-arp")
+def no_proxy_for_neighbours(bench: Bench, family: Family) -> Plan:
     device = host_interface(bench, bench.agent_pod(bench.worker))
-    return Plan([Sysctl(node=bench.worker, name=f"net/ipv6/conf/{device}/proxy_ndp", value="0")])
+    setting = "proxy_ndp" if family is Family.IPV6 else "proxy_arp"
+    name = f"net/ipv{family.version}/conf/{device}/{setting}"
+    return Plan([Sysctl(node=bench.worker, name=name, value="0")])
 
 
 # -- pods and nodes --------------------------------------------------------------------------------
 
 
-@plants("CONN-011/output")
-def nodes_do_not_reach_pods(bench: Bench) -> Plan:
-    rule = f"ip6 daddr {pod_network(bench, Family.IPV6)} drop"
-    return Plan([nft(bench.worker, Family.IPV6, ("output", -10, rule))])
+@plants_twins("CONN-011/output", "CONN-011/output-ipv4")
+def nodes_do_not_reach_pods(bench: Bench, family: Family) -> Plan:
+    rule = f"{NFT[family]} daddr {pod_network(bench, family)} drop"
+    return Plan([nft(bench.worker, family, ("output", -10, rule))])
 
 
-@plants("CONN-012/input")
-def pods_do_not_reach_their_node(bench: Bench) -> Plan:
+@plants_twins("CONN-012/input", "CONN-012/input-ipv4")
+def pods_do_not_reach_their_node(bench: Bench, family: Family) -> Plan:
     node = bench.worker
-    rule = f"{PODS} ip6 daddr {bench.address(node, Family.IPV6)} drop"
-    return Plan([nft(node, Family.IPV6, ("input", -10, rule))])
+    rule = f"{PODS} {NFT[family]} daddr {bench.address(node, family)} drop"
+    return Plan([nft(node, family, ("input", -10, rule))])
 
 
 # -- the outside -----------------------------------------------------------------------------------
@@ -173,32 +176,33 @@ def ipv6_pods_are_masqueraded(_: Bench) -> Plan:
     return Plan([pool(Family.IPV6, natOutgoing=True)])
 
 
-@plants("EGR-007/unreachable")
-def errors_do_not_come_back(bench: Bench) -> Plan:
-    rule = ("forward", -10, "icmpv6 type destination-unreachable drop")
-    return everywhere(bench, Family.IPV6, rule)
+@plants_twins("EGR-007/unreachable", "EGR-007/unreachable-ipv4")
+def errors_do_not_come_back(bench: Bench, family: Family) -> Plan:
+    rule = ("forward", -10, f"{ICMP[family]} type destination-unreachable drop")
+    return everywhere(bench, family, rule)
 
 
-@plants("EGR-011/new")
-def outside_opens_nothing(bench: Bench) -> Plan:
-    source = _outside(bench, Family.IPV6)
-    rule = f'ip6 saddr {source} oifname "cali*" ct state new drop'
-    return everywhere(bench, Family.IPV6, ("forward", -10, rule))
+@plants_twins("EGR-011/new", "EGR-011/new-ipv4")
+def outside_opens_nothing(bench: Bench, family: Family) -> Plan:
+    source = _outside(bench, family)
+    rule = f'{NFT[family]} saddr {source} oifname "cali*" ct state new drop'
+    return everywhere(bench, family, ("forward", -10, rule))
 
 
 # -- packets ---------------------------------------------------------------------------------------
 
 
-@plants("PKT-011/hop-limit")
-def hop_limits_are_overwritten(bench: Bench) -> Plan:
-    return Plan([nft(bench.worker, Family.IPV6, ("forward", -10, "ip6 hoplimit set 64"))])
+@plants_twins("PKT-011/hop-limit", "PKT-011/ttl")
+def hop_limits_are_overwritten(bench: Bench, family: Family) -> Plan:
+    statement = "ip6 hoplimit set 64" if family is Family.IPV6 else "ip ttl set 64"
+    return Plan([nft(bench.worker, family, ("forward", -10, statement))])
 
 
-@plants("PKT-018/raw-accept")
-def forged_sources_are_accepted(bench: Bench) -> Plan:
+@plants_twins("PKT-018/raw-accept", "PKT-018/raw-accept-ipv4")
+def forged_sources_are_accepted(bench: Bench, family: Family) -> Plan:
     """Ahead of Felix's own rule in the raw table; Felix puts its rule first again at a resync."""
     node = bench.worker
-    table = ("ip6tables", "-w", "-t", "raw")
+    table = ("ip6tables" if family is Family.IPV6 else "iptables", "-w", "-t", "raw")
     rule = ("PREROUTING", "-i", "cali+", "-j", "ACCEPT")
     return Plan(
         [

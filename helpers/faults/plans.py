@@ -16,6 +16,7 @@ from typing import Final
 
 from helpers.faults.bench import Bench
 from helpers.faults.changes import Change, Step
+from helpers.model import Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Plan:
 
 
 Planter = Callable[[Bench], Plan]
+FamilyPlanter = Callable[[Bench, Family], Plan]
 
 _planters: Final[dict[str, Planter]] = {}
 
@@ -54,6 +56,17 @@ def plants(fault: str) -> Callable[[Planter], Planter]:
         if fault in _planters:
             raise ValueError(f"{fault} is planted by two functions")
         _planters[fault] = planter
+        return planter
+
+    return register
+
+
+def plants_twins(ipv6: str, ipv4: str) -> Callable[[FamilyPlanter], FamilyPlanter]:
+    """The same for a fault of each family that one function plants: (bench, family)."""
+
+    def register(planter: FamilyPlanter) -> FamilyPlanter:
+        plants(ipv6)(lambda bench: planter(bench, Family.IPV6))
+        plants(ipv4)(lambda bench: planter(bench, Family.IPV4))
         return planter
 
     return register

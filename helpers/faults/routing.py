@@ -7,40 +7,41 @@ from typing import Final
 from helpers.faults.bench import Bench
 from helpers.faults.changes import Command, PodExec
 from helpers.faults.common import CALICO_NODE, SYSTEM, nft
-from helpers.faults.plans import Plan, plants
+from helpers.faults.plans import Plan, plants_twins
 from helpers.model import Family
 
 BGP: Final = "tcp dport 179 drop"
-BIRD6: Final = "/var/run/calico/bird6.ctl"
+SOCKETS: Final = {
+    Family.IPV4: ("birdcl", "/var/run/calico/bird.ctl"),
+    Family.IPV6: ("birdcl6", "/var/run/calico/bird6.ctl"),
+}
 
 
-def restart_sessions(node: str | None = None) -> PodExec:
-    """BIRD6 starts its sessions anew, on one node or all: nothing waits for a hold timer."""
-    argv = ("birdcl6", "-s", BIRD6, "restart", '"Mesh_*"')
-    return PodExec(
-        namespace=SYSTEM, selector=CALICO_NODE, container="calico-node", argv=argv, node=node
-    )
+def restart_sessions(family: Family) -> PodExec:
+    """BIRD starts its sessions anew on all nodes: nothing waits for a hold timer."""
+    program, socket = SOCKETS[family]
+    argv = (program, "-s", socket, "restart", '"Mesh_*"')
+    return PodExec(namespace=SYSTEM, selector=CALICO_NODE, container="calico-node", argv=argv)
 
 
-@plants("F13")
-def bgp_over_ipv6_is_cut(bench: Bench) -> Plan:
-    rules = (("input", -10, BGP), ("output", -10, BGP))
-    table = nft(bench.worker, Family.IPV6, *rules)
-    return Plan([table.model_copy(update={"then": (restart_sessions(),)})])
+@plants_twins("F13", "RTE-001/bgp-ipv4")
+def bgp_is_cut(bench: Bench, family: Family) -> Plan:
+    table = nft(bench.worker, family, ("input", -10, BGP), ("output", -10, BGP))
+    return Plan([table.model_copy(update={"then": (restart_sessions(family),)})])
 
 
-@plants("RTE-003/stale")
-def a_route_without_a_pod(bench: Bench) -> Plan:
-    node = bench.worker
-    block = bench.blocks(node, Family.IPV6)[0]
-    stray = f"{block[-2]}/128"
+@plants_twins("RTE-003/stale", "RTE-003/stale-ipv4")
+def a_route_without_a_pod(bench: Bench, family: Family) -> Plan:
+    node, ip = bench.worker, ("ip", f"-{family.version}", "route")
+    block = bench.blocks(node, family)[0]
+    stray = f"{block[-2]}/{family.host_prefix}"
     return Plan(
         [
             Command(
                 node=node,
-                do=("ip", "-6", "route", "add", stray, "dev", "eth0", "proto", "static"),
-                undo=("ip", "-6", "route", "del", stray, "dev", "eth0", "proto", "static"),
-                look=("ip", "-6", "route", "show", stray),
+                do=(*ip, "add", stray, "dev", "eth0", "proto", "static"),
+                undo=(*ip, "del", stray, "dev", "eth0", "proto", "static"),
+                look=(*ip, "show", stray),
             )
         ]
     )

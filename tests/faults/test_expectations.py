@@ -113,3 +113,13 @@ def test_every_core_requirement_with_a_test_has_a_fault() -> None:
 
 def test_the_sample_is_of_several_groups() -> None:
     assert len({requirements()[name].group for name in sample()}) >= 4
+
+
+def test_a_twin_is_the_row_for_ipv4(tmp_path: Path) -> None:
+    row = ROW | {"twin": "CONN-002/ipv4", "may": {"EGR-002 ipv6": "IPv6 may go"}, "says": "IPv6"}
+    rows = loaded(tmp_path, row)
+    assert list(rows) == ["F11", "CONN-002/ipv4"]
+    twin = rows["CONN-002/ipv4"]
+    assert twin.must == (("CONN-002", "ipv4"),)
+    assert twin.may == {("EGR-001", "ipv4"): "IPv4 may go"}
+    assert twin.says == "IPv4"
