@@ -271,3 +271,47 @@ def r2() -> Story:
         "gateway-not-resolved",
         "Pods on n2 cannot resolve their IPv6 gateway (neighbour solicitations unanswered)",
     )
+
+
+def f18() -> Story:
+    sentence = (
+        "a packet of 1500 octets pod on n2 -> outside: the next link carries 1400 octets; the node "
+        "must answer Packet Too Big with MTU 1400, but came back: nothing (last seen on eth0 of the "
+        "pod on n2): path MTU discovery is blind here"
+    )
+    return Story(
+        "F18",
+        [
+            *passing("EGR-002", "CONN-002", "CONN-003"),
+            failing("EGR-008", [sentence]),
+            failing("PKT-015", [sentence]),
+        ],
+        "packet-too-big-dropped",
+        "ICMPv6 Packet Too Big is dropped on node n2: PMTU discovery black hole (bulk TCP stalls)",
+    )
+
+
+def f20() -> Story:
+    return Story(
+        "F20",
+        [failing("PKT-016", ["node n2: route to default via the attacker on cali1"])],
+        "router-advertisement-accepted",
+        "Router Advertisement from a pod installed a route or address on node n2 via its cali "
+        "interface (accept_ra=2)",
+    )
+
+
+def f22() -> Story:
+    sentence = "a hop-by-hop header (udp), same node, pod on n2 -> second pod on n2: dropped"
+    return Story(
+        "F22",
+        [
+            *passing("CONN-001", "CONN-002", "CONN-003"),
+            failing("PKT-001", [sentence, sentence.replace("second pod on n2", "pod on n3")]),
+            failing("PKT-002", [sentence]),
+            failing("PKT-010", [sentence]),
+        ],
+        "extension-headers-dropped",
+        "IPv6 packets with extension headers (hop-by-hop, destination options) are dropped on node "
+        "n2; plain IPv6 passes",
+    )

@@ -122,7 +122,7 @@ RULES: Final = (
             ),
             Holds(("CONN-002",)),
         ),
-        explains=ids("CONN-009 PKT-005 PKT-006 PKT-007 PKT-008 NPOL-012 SVC-007"),
+        explains=ids("CONN-009 PKT-002 PKT-005 PKT-006 PKT-007 PKT-008 NPOL-012 SVC-007"),
     ),
     Rule(
         name="extension-headers-dropped",
