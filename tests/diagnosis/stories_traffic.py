@@ -276,8 +276,8 @@ def r2() -> Story:
 def f18() -> Story:
     sentence = (
         "a packet of 1500 octets pod on n2 -> outside: the next link carries 1400 octets; the node "
-        "must answer Packet Too Big with MTU 1400, but came back: nothing (last seen on eth0 of the "
-        "pod on n2): path MTU discovery is blind here"
+        "must answer Packet Too Big with MTU 1400, but came back: nothing (last seen on eth0 of "
+        "the pod on n2): path MTU discovery is blind here"
     )
     return Story(
         "F18",
