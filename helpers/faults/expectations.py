@@ -55,7 +55,7 @@ class Expectation(BaseModel):
         settle: seconds that the fault may take to show; heal: that its reversal may take.
         rule: id of the diagnosis that must be printed; says: the sentence, capitals as
             placeholders.
-        twin: (in the file only) id of the same fault for IPv4: a row of its own, made from this.
+        twin_of: id of the row for IPv6 that this one was made from (`twin` in the file).
         recorded: tests of the harness that show it on recorded input, when it cannot be planted.
     """
 
@@ -75,6 +75,7 @@ class Expectation(BaseModel):
     heal: float = 90.0
     rule: str | None = None
     says: str = ""
+    twin_of: str | None = None
     recorded: tuple[str, ...] = ()
     note: str = ""
 
@@ -227,7 +228,7 @@ def _with_twin(entry: dict[str, Any]) -> list[dict[str, Any]]:
     if "twin" not in entry:
         return [one]
     other: dict[str, Any] = yaml.safe_load(_ipv4(yaml.safe_dump(one)))
-    return [one, other | {"id": entry["twin"]}]
+    return [one, other | {"id": entry["twin"], "twin_of": entry["id"]}]
 
 
 def _ipv4(text: str) -> str:
