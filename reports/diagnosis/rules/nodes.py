@@ -261,6 +261,7 @@ RULES: Final = (
                 )
             ),
         ),
+        across=True,  # pods have one MTU for both families
         explains=ids(
             "CFG-016 CONN-006 RTE-002 CONN-008 CONN-009 RTE-005 EGR-011 PKT-011 PKT-013 "
             "PKT-012 CONN-002 CONN-003 CONN-005 PKT-015"
