@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -12,19 +13,22 @@ from typing import TYPE_CHECKING, Final
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 
-from helpers import packets
+from helpers import packets, probes
 from helpers.gates import pod_address
 from helpers.icmp_errors import Quoted, quote_findings, quoted_udp
-from helpers.model import Family, IPAddress
+from helpers.model import Family, IPAddress, Protocol
 from helpers.packets import Forged, Nonce
 from helpers.packets.sighting import ip_part
 from helpers.pod_netns import POD_INTERFACE
+from helpers.probes import Probe
 from helpers.verdicts import Inconclusive
+from helpers.waiting import NotSettled, eventually
 
 if TYPE_CHECKING:
     from helpers.agents.client import Agent
 
 OUTSIDE_INTERFACE: Final = "eth0"
+KNOWN_WITHIN: Final = 8.0  # seconds until a new address of the outside host answers
 QUOTED: Final = {Family.IPV4: 528, Family.IPV6: 1232}  # RFC 1812 4.3.2.3, RFC 4443 2.4 (c)
 
 
@@ -37,15 +41,28 @@ def own_address(outside: Agent, family: Family) -> Iterator[IPAddress]:
     """
     address = outside.addresses.require(family) + 10 + secrets.randbelow(200)
     whole = f"{address}/{address.max_prefixlen}"
-    _address(outside, "add", whole)
+    # Of documentation addresses there are no duplicates to be detected (IPv6 only).
+    _address(outside, "add", whole, *(["nodad"] if address.version == 6 else []))
     try:
         yield address
     finally:
         _address(outside, "del", whole)
 
 
-def _address(outside: Agent, verb: str, whole: str) -> None:
-    done = outside.call_one("run", argv=["ip", "addr", verb, whole, "dev", "lo"])
+def settled(pods: Mapping[str, Agent], target: IPAddress, port: int) -> None:
+    """Wait until each pod reaches a new address of the outside host; the caller then demands it."""
+    wanted = {agent: [Probe(Protocol.UDP, target, port)] for agent in pods.values()}
+    with contextlib.suppress(NotSettled):
+        eventually(
+            lambda: probes.run_all(wanted),
+            lambda seen: all(one.reached for each in seen.values() for one in each),
+            within=KNOWN_WITHIN,
+            what=f"the outside host answers on {target}",
+        )
+
+
+def _address(outside: Agent, verb: str, whole: str, *flags: str) -> None:
+    done = outside.call_one("run", argv=["ip", "addr", verb, whole, "dev", "lo", *flags])
     if done["rc"] != 0:
         raise Inconclusive(f"{outside.name}: ip addr {verb} {whole}: {done['stderr'].strip()}")
 

@@ -48,7 +48,7 @@ def fragmented(
     before: Sequence[Header] = (),
     after: Sequence[Header] = (),
     identification: int | None = None,
-    whole: int | None = None,
+    hop_limit: int = 64,
 ) -> list[bytes]:
     """Fragments of one datagram, in the order of ``cut``.
 
@@ -56,7 +56,6 @@ def fragmented(
         before: IPv6 headers in front of the fragment header, repeated in each (RFC 8200 4.5).
         after: IPv6 headers that are themselves cut.
         identification: default: one that was not used before.
-        whole: octets of the datagram, if not those of ``upper``: the last one has no "more".
     """
     number, data = upper
     for header in reversed(after):
@@ -64,17 +63,17 @@ def fragmented(
         number = header.number
     if identification is None:
         identification = secrets.randbits(32 if source.version == 6 else 16)
-    end = len(data) if whole is None else whole
     made = []
     for start, stop in cut:
-        more = stop < end
+        more = stop < len(data)
         if source.version == 4:
             made.append(
                 _fragment4(source, target, number, data[start:stop], start, more, identification)
             )
         else:
             header = fragment_header(start, more=more, identification=identification)
-            made.append(chained(source, target, [*before, header], (number, data[start:stop])))
+            piece = (number, data[start:stop])
+            made.append(chained(source, target, [*before, header], piece, hop_limit=hop_limit))
     return made
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,9 +45,21 @@ def test_egr_008_pods_learn_of_smaller_links_outside(
     router = host.addresses.require(family)
     found: list[str] = []
     with egress_mtu.own_address(outside, family) as target:
+        egress_mtu.settled(agents.pods, target, outside.port)
         require_open_port(agents.pods, target, outside.port)
+        taken = [
+            way
+            for way in ways.outside_ways(agents, outside, list(agents.pods), target)
+            if way.kind == ways.TO_OUTSIDE
+        ]
+        # A pod that has learned of a smaller link sends nothing larger: sweeps come first.
         for mtu in NARROW:
-            found += _behind(agents, outside, target, mtu, family)
+            with _narrowed(agents, target, mtu):
+                found += _sweep(taken, mtu, family)
+        for mtu in NARROW:
+            with _narrowed(agents, target, mtu):
+                for way in taken:
+                    found += path_mtu.bulk_findings(way, mtu, BULK, PATIENCE)
     told = on_each(
         agents.pods,
         lambda node: egress_mtu.ask_router(
@@ -57,25 +70,20 @@ def test_egr_008_pods_learn_of_smaller_links_outside(
     demand_none(found)
 
 
-def _behind(
-    agents: AgentPool, outside: Agent, target: IPAddress, mtu: int, family: Family
-) -> list[str]:
-    """Findings of a sweep and of a bulk transfer from each node's pod over a smaller link."""
-    taken = [
-        way
-        for way in ways.outside_ways(agents, outside, list(agents.pods), target)
-        if way.kind == ways.TO_OUTSIDE
-    ]
+@contextmanager
+def _narrowed(agents: AgentPool, target: IPAddress, mtu: int) -> Iterator[None]:
+    """A link of ``mtu`` behind every node, towards one address."""
     with ExitStack() as stack:
         for node in agents.nodes.values():
             stack.enter_context(path_mtu.narrowed(node, target, mtu))
-        limits = dict.fromkeys(taken, mtu)
-        wanted = [
-            (way, size)
-            for way in taken
-            for size in path_mtu.sizes(mtu, link(way.source, POD_INTERFACE).mtu)
-        ]
-        found = path_mtu.findings(path_mtu.observe(wanted, limits), limits, family)
-        for way in taken:
-            found += path_mtu.bulk_findings(way, mtu, BULK, PATIENCE)
-    return found
+        yield
+
+
+def _sweep(taken: Sequence[ways.Way], mtu: int, family: Family) -> list[str]:
+    limits = dict.fromkeys(taken, mtu)
+    wanted = [
+        (way, size)
+        for way in taken
+        for size in path_mtu.sizes(mtu, link(way.source, POD_INTERFACE).mtu)
+    ]
+    return path_mtu.findings(path_mtu.observe(wanted, limits), limits, family)

@@ -9,10 +9,11 @@ from helpers.model import Family
 from helpers.packet_matrix import expiry, judge, markings, repeat, tcp_options, ways
 from helpers.packet_matrix.expected import shapes_of
 from helpers.packet_matrix.flight import fly_until_told, shots
+from helpers.packet_matrix.services import called_by
 from helpers.packet_matrix.shapes import variants
 from helpers.paths import Path
 from helpers.pod_netns import POD_INTERFACE, link
-from helpers.workloads import Workloads, tcp_port
+from helpers.workloads import Workloads
 
 
 def test_pkt_012_nodes_tell_that_a_hop_limit_ended(
@@ -88,7 +89,7 @@ def _through_cluster_ip(agents: AgentPool, workloads: Workloads, family: Family)
     """From a pod on each node to a pod on the last one, called by the address of a Service."""
     last = list(agents.pods)[-1]
     (backend,) = workloads.pods([last])
-    service = workloads.service(ports=[tcp_port()])
+    service = workloads.service()
     target = workloads.agent(backend)
     names = [(f"pod on {node}", f"backend on {last}") for node in agents.pods]
     direct = ways.between_pods(
@@ -100,4 +101,4 @@ def _through_cluster_ip(agents: AgentPool, workloads: Workloads, family: Family)
         family,
     )
     address = service.cluster_ips.require(family)
-    return [ways.through_service(way, ways.CLUSTER_IP, address, 80) for way in direct]
+    return called_by(direct, ways.CLUSTER_IP, address, 80, by="SVC-007")

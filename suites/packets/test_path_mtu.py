@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,14 +13,15 @@ from helpers.agents.pool import AgentPool
 from helpers.findings import demand_none
 from helpers.model import Family
 from helpers.packet_matrix import ways
+from helpers.packet_matrix.services import called_by
 from helpers.paths import Path, address
 from helpers.pod_netns import POD_INTERFACE, link
-from helpers.workloads import Workloads, tcp_port, udp_port
+from helpers.workloads import Workloads
 
 if TYPE_CHECKING:
     from clusters.api import Cluster
 
-NARROW = 1400
+NARROW = (1400, path_mtu.LEAST_MTU)
 BULK = 4 << 20
 PATIENCE = 20.0  # seconds for 4 MiB; without path MTU discovery they never finish
 
@@ -51,7 +52,6 @@ def to_own_pods(agents: AgentPool, workloads: Workloads, family: Family) -> list
 def test_pkt_015_nodes_answer_packets_that_are_too_big(
     family: Family,
     cluster: Cluster,
-    agents: AgentPool,
     workloads: Workloads,
     between_pods: list[ways.Way],
     to_own_pods: list[ways.Way],
@@ -67,11 +67,16 @@ def test_pkt_015_nodes_answer_packets_that_are_too_big(
     """
     _require_ours(cluster)
     mtus = {way: link(way.source, POD_INTERFACE).mtu for way in [*between_pods, *to_own_pods]}
-    whole = [(way, size) for way in between_pods for size in path_mtu.sizes(NARROW, mtus[way])]
+    whole = [(way, size) for way in between_pods for size in path_mtu.sizes(NARROW[0], mtus[way])]
     found = path_mtu.findings(path_mtu.observe(whole, mtus), mtus, family)
     services = _called_by_service(workloads, to_own_pods, family)
-    for narrow in (NARROW, path_mtu.LEAST_MTU):
-        found += _behind(agents, [*to_own_pods, *services], mtus, narrow, family)
+    mtus |= dict.fromkeys(services, mtus[to_own_pods[0]])
+    taken = [*to_own_pods, *services]
+    # A pod that has learned of a smaller link sends nothing larger: sweeps come first.
+    for narrow in NARROW:
+        found += _sweep(taken, mtus, narrow, family)
+    for narrow in NARROW:
+        found += _bulk(taken, narrow, family)
     demand_none(found)
 
 
@@ -103,32 +108,37 @@ def _called_by_service(
         {"metadata": {"labels": {"app": "narrow"}}},
         workloads.namespace,
     )
-    service = workloads.service(selector={"app": "narrow"}, ports=[tcp_port(), udp_port()])
+    service = workloads.service(selector={"app": "narrow"})
     address_ = service.cluster_ips.require(family)
-    return [ways.through_service(first, ways.CLUSTER_IP, address_, 80)]
+    return called_by([first], ways.CLUSTER_IP, address_, 80, by="SVC-007")
 
 
-def _behind(
-    agents: AgentPool,
-    taken: Sequence[ways.Way],
-    mtus: dict[ways.Way, int],
-    narrow: int,
-    family: Family,
-) -> list[str]:
-    """Findings of a sweep, and of a bulk transfer, over ways with a smaller link behind a node."""
+@contextmanager
+def _narrowed(taken: Sequence[ways.Way], family: Family, mtu: int) -> Iterator[None]:
+    """A link of ``mtu`` behind the first node of each way."""
+    targets = {(way.places[1].agent, address(way.target, family)) for way in taken}
     with ExitStack() as stack:
-        for node, target in {(way.places[1].agent, address(way.target, family)) for way in taken}:
-            stack.enter_context(path_mtu.narrowed(node, target, narrow))
-        limits = dict.fromkeys(taken, narrow)
-        wanted = [
-            (way, size)
-            for way in taken
-            for size in path_mtu.sizes(narrow, mtus.get(way, mtus[taken[0]]))
+        for node, target in targets:
+            stack.enter_context(path_mtu.narrowed(node, target, mtu))
+        yield
+
+
+def _sweep(
+    taken: Sequence[ways.Way], mtus: dict[ways.Way, int], narrow: int, family: Family
+) -> list[str]:
+    """Findings of every size over ways with a smaller link behind a node."""
+    limits = dict.fromkeys(taken, narrow)
+    wanted = [(way, size) for way in taken for size in path_mtu.sizes(narrow, mtus[way])]
+    with _narrowed(taken, family, narrow):
+        return path_mtu.findings(path_mtu.observe(wanted, limits), limits, family)
+
+
+def _bulk(taken: Sequence[ways.Way], narrow: int, family: Family) -> list[str]:
+    """Findings of a bulk transfer over each way with a smaller link behind a node."""
+    with _narrowed(taken, family, narrow):
+        return [
+            told for way in taken for told in path_mtu.bulk_findings(way, narrow, BULK, PATIENCE)
         ]
-        found = path_mtu.findings(path_mtu.observe(wanted, limits), limits, family)
-        for way in taken:
-            found += path_mtu.bulk_findings(way, narrow, BULK, PATIENCE)
-    return found
 
 
 def _require_ours(cluster: Cluster) -> None:

@@ -20,6 +20,7 @@ from tests.lab import nft
 from tests.lab.topology import PORT, Lab, host_addresses
 
 ETHERNET = 14
+MULTICAST = 0xFF
 PORTS = PORT.to_bytes(2, "big") + (20_000).to_bytes(2, "big")  # from the echo server, to anybody
 
 
@@ -101,3 +102,39 @@ def _udp_answer(client: str, own: str, datagram: bytes) -> bytes:
     source, target = ip_address(own), ip_address(client)
     total = internet_checksum(source, target, UDP, header + b"\0\0" + payload)
     return chained(source, target, [], (UDP, header + total.to_bytes(2, "big") + payload))
+
+
+@contextmanager
+def strange_relay(lab: Lab, host: str, one: str, other: str) -> Iterator[None]:
+    """A host that copies packets to groups from one of its interfaces to another."""
+    made: list[socket.socket] = []
+
+    def open_sockets() -> None:
+        for name in (one, other):
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD))
+            sock.bind((name, 0x86DD))
+            sock.settimeout(0.1)
+            made.append(sock)
+
+    nft.inside(lab.namespace(host), open_sockets)
+    listening, sending = made
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                frame, (_, _, kind, *_) = listening.recvfrom(65_535)
+            except TimeoutError:
+                continue
+            if kind != socket.PACKET_OUTGOING and frame[ETHERNET + 24] == MULTICAST:
+                sending.send(frame)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        for each in made:
+            each.close()

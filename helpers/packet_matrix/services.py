@@ -1,0 +1,52 @@
+"""Ways through Services: called by an address that a node translates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from helpers import probes
+from helpers.findings import listed
+from helpers.model import Family, IPAddress, Protocol
+from helpers.packet_matrix.ways import Way, through_service
+from helpers.probes import Observation, Probe
+from helpers.verdicts import Blocked
+from helpers.waiting import NotSettled, eventually
+
+PROGRAMMED_WITHIN: Final = 20.0  # seconds that kube-proxy has for a new Service
+
+
+def called_by(
+    direct: Sequence[Way], kind: str, address: IPAddress, port: int, by: str
+) -> list[Way]:
+    """The same ways by a Service whose only backend is their target, once every node knows it.
+
+    Args:
+        by: the requirement that says that such a Service answers.
+
+    Raises:
+        Blocked: ``by`` that requirement, when it does not answer in time.
+    """
+    made = [through_service(way, kind, address, port) for way in direct]
+    protocols = (Protocol.TCP, Protocol.UDP)
+
+    def observe() -> list[Observation]:
+        found = probes.run_all(
+            {way.source: [Probe(p, address, port) for p in protocols] for way in made}
+        )
+        return [observation for each in found.values() for observation in each]
+
+    try:
+        eventually(
+            observe,
+            lambda seen: all(one.reached for one in seen),
+            within=PROGRAMMED_WITHIN,
+            every=0.3,
+            in_a_row=2,
+            describe=lambda seen: f"{sum(one.reached for one in seen)} of {len(seen)} reached",
+            what=f"the Service {address} answers",
+        )
+    except NotSettled as late:
+        silent = listed(sorted({str(one) for one in observe() if not one.reached}))
+        raise Blocked(by, f"{late}; {silent}", Family.of(address)) from late
+    return made
