@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,8 +35,6 @@ LIFETIME: Final = 10  # seconds: what is believed after all is gone soon
 SETTLE: Final = 1.0
 # RFC 3849: documentation addresses, that nobody here has.
 DOCUMENTATION: Final = IPv6Network("2001:db8:dead::/48")
-# What a Router Advertisement sets on an interface beside routes and addresses (RFC 4861 6.3.4).
-SETTINGS: Final = ("hop_limit", "mtu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,36 +71,29 @@ class Attacker:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What a host believes: addresses, routes, neighbours, and settings of one interface."""
+    """What a host believes: addresses, routes and neighbours."""
 
     host: str
-    addresses: tuple[IPAddress, ...] = ()
-    routes: tuple[dict[str, Any], ...] = ()
-    neighbours: tuple[dict[str, Any], ...] = ()
-    settings: dict[str, str] = field(default_factory=dict)
+    addresses: tuple[IPAddress, ...]
+    routes: tuple[dict[str, Any], ...]
+    neighbours: tuple[dict[str, Any], ...]
 
     @classmethod
-    def read(cls, agent: Agent, interface: str) -> Tables:
-        """As ``ip -6`` and the sysctls of ``interface`` tell."""
-        entries = ip(agent, "-6", "addr", "show")
-        found = {
-            name: str(agent.call_one("sysctl", name=f"net/ipv6/conf/{interface}/{name}")["value"])
-            for name in SETTINGS
-        }
+    def read(cls, agent: Agent) -> Tables:
+        """As ``ip -6`` tells."""
         return cls(
             agent.name,
             tuple(
                 ip_address(a["local"])
-                for entry in entries
+                for entry in ip(agent, "-6", "addr", "show")
                 for a in entry.get("addr_info", [])
                 if "local" in a
             ),
             tuple(ip(agent, "-6", "route", "show", "table", "all")),
             tuple(ip(agent, "-6", "neigh", "show")),
-            found,
         )
 
-    def gains(self, attacker: Attacker, prefix: IPv6Network, before: Tables) -> list[str]:
+    def gains(self, attacker: Attacker, prefix: IPv6Network) -> list[str]:
         """What the attacker gained here, as sentences."""
         addresses = [a for a in self.addresses if a in prefix]
         found = [f"address {a} of the attacker's prefix" for a in addresses]
@@ -116,11 +107,6 @@ class Tables:
             f"neighbour {entry['dst']} on {entry['dev']} at the attacker's MAC {attacker.mac}"
             for entry in self.neighbours
             if entry.get("lladdr") == attacker.mac and ip_address(entry["dst"]) not in mine
-        ]
-        found += [
-            f"{name} of the interface changed from {before.settings[name]} to {value}"
-            for name, value in self.settings.items()
-            if before.settings[name] != value
         ]
         return [f"{self.host}: {gain}" for gain in found]
 
@@ -204,13 +190,8 @@ def claims(attacker: Attacker, foreign: Sequence[IPv6Address], peer: IPv6Address
     return made
 
 
-def attack(
-    attacker: Attacker, attacks: Sequence[Attack], witnesses: Sequence[tuple[Agent, str]]
-) -> list[str]:
-    """Send the attacks and compare every witness's tables before and after.
-
-    Args:
-        witnesses: hosts with the interface whose settings are compared.
+def attack(attacker: Attacker, attacks: Sequence[Attack], witnesses: Sequence[Agent]) -> list[str]:
+    """Send the attacks and look at what every witness believes, before and after.
 
     Returns:
         what the attacker gained, as sentences.
@@ -218,7 +199,12 @@ def attack(
     Raises:
         Inconclusive: an attack did not come to the node's end of the veth.
     """
-    before = on_each(witnesses, lambda each: Tables.read(*each))
+    prefix = prefix_of(attacker)
+
+    def gains(agent: Agent) -> list[str]:
+        return Tables.read(agent).gains(attacker, prefix)
+
+    before = on_each(witnesses, gains)
     with capturing_all({attacker.node: [attacker.interface]}, settle=SETTLE) as capture:
         results = attacker.agent.call(
             "send_packets",
@@ -226,7 +212,7 @@ def attack(
             interface=POD_INTERFACE,
             interval=0.001,
         )
-        refused = [str(result["error"]) for result in results if not result["sent"]]
+    refused = [str(result["error"]) for result in results if not result["sent"]]
     if refused:
         raise Inconclusive(f"{attacker.name}: its kernel refused packets: {listed(refused[:3])}")
     capture.require_complete()
@@ -235,8 +221,9 @@ def attack(
     ]
     if unseen:
         raise Inconclusive(f"{attacker.name}: not seen on {attacker.interface}: {listed(unseen)}")
-    prefix = prefix_of(attacker)
-    after = on_each(witnesses, lambda each: Tables.read(*each))
+    after = on_each(witnesses, gains)
     return [
-        gain for each in witnesses for gain in after[each].gains(attacker, prefix, before[each])
+        f"{gain} (since before these attacks)" if gain in before[agent] else gain
+        for agent in witnesses
+        for gain in after[agent]
     ]

@@ -11,6 +11,7 @@ from typing import Final
 
 from helpers.faults.expectations import ExpectationError, expectations, sample
 from helpers.requirements import RequirementError, requirements
+from reports import packets_page
 from reports.diagnosis import diagnosed, page
 from reports.diff import differences
 from reports.docs import DOCS_FILE, render_for
@@ -52,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("new", nargs="?", type=Path, default=LATEST)
     diff.add_argument("--html", action="store_true", help="draw it in the page of NEW as well")
     diff.set_defaults(command=_diff)
+    packets = commands.add_parser("packets", help="docs/extension-headers.md, made from a run")
+    packets.add_argument("results", nargs="?", type=Path, default=LATEST, help="directory")
+    packets.add_argument("--write", action="store_true", help="write it instead of printing it")
+    packets.set_defaults(command=_packets)
     docs = commands.add_parser(
         "docs", help="pages that are made from data, and the JSON Schema of results.json"
     )
@@ -60,6 +65,18 @@ def _parser() -> argparse.ArgumentParser:
     mode.add_argument("--check", action="store_true", help="exit 1 when one is stale")
     docs.set_defaults(command=_docs)
     return parser
+
+
+def _packets(arguments: argparse.Namespace) -> int:
+    text = packets_page.page(
+        read(arguments.results), packets_page.rows_of(_directory(arguments.results))
+    )
+    if arguments.write:
+        (ROOT / packets_page.PAGE).write_text(text, encoding="utf-8")
+        print(f"{packets_page.PAGE}: written")
+    else:
+        print(text, end="")
+    return 0
 
 
 def _html(arguments: argparse.Namespace) -> int:

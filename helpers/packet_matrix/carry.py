@@ -99,13 +99,17 @@ def came_in(frame: RawFrame) -> bool:
 
 def is_answer(found: Sighting, way: Way) -> bool:
     """Whether it is what the receiver's stack answered with, not an error."""
-    return found.error is None and (found.reply or found.source_port == way.ends.port)
+    # A Service's port on one side of the node that translates, the receiver's own on the other.
+    ports = (way.ends.port, way.target.port)
+    return found.error is None and (found.reply or found.source_port in ports)
 
 
 def is_ours(found: Sighting, way: Way) -> bool:
     """Whether it is the packet itself, not an answer to it (nor a later fragment of one)."""
     if found.error is not None or is_answer(found, way):
         return False
+    if found.source_port is not None:
+        return True
     # Answers come from the target, which may hide behind a Service.
     return found.source not in {way.ends.target, *way.target.addresses.all}
 

@@ -109,3 +109,9 @@ def shapes_of(requirement: str, family: Family) -> list[str]:
     if not found:
         raise LookupError(f"{FILE.name} has no shape of {requirement} for {family}")
     return ["plain", *found]
+
+
+def delivered_shapes(family: Family) -> list[str]:
+    """Shapes that are delivered today, the control first."""
+    known = expectations()[family].values()
+    return [one.shape for one in known if one.now == ("delivered",)]

@@ -17,18 +17,23 @@ PROGRAMMED_WITHIN: Final = 20.0  # seconds that kube-proxy has for a new Service
 
 
 def called_by(
-    direct: Sequence[Way], kind: str, address: IPAddress, port: int, by: str
+    direct: Sequence[Way],
+    kind: str,
+    address: IPAddress,
+    port: int,
+    by: str,
+    protocols: Sequence[Protocol] = (Protocol.TCP, Protocol.UDP),
 ) -> list[Way]:
     """The same ways by a Service whose only backend is their target, once every node knows it.
 
     Args:
         by: the requirement that says that such a Service answers.
+        protocols: that have this port.
 
     Raises:
         Blocked: ``by`` that requirement, when it does not answer in time.
     """
     made = [through_service(way, kind, address, port) for way in direct]
-    protocols = (Protocol.TCP, Protocol.UDP)
 
     def observe() -> list[Observation]:
         found = probes.run_all(

@@ -197,3 +197,30 @@ def outside_ways(
         return [leaving, coming]
 
     return [way for found in on_each(nodes, both).values() for way in found]
+
+
+def from_outside_by(
+    agents: AgentPool, outside: Agent, entry: str, target: Agent, last: str, family: Family
+) -> Way:
+    """From the outside host over one node to a pod on another, for a NodePort of the first."""
+    there, inside = outside.addresses.require(family), address(target, family)
+    first, node = agents.nodes[entry], agents.nodes[last]
+    third = agents.peers[entry]
+    own = {name: own_addresses(agents.nodes[name], family) for name in {entry, last}}
+    ends = Ends(there, inside, target.port, address(third, family))
+    places = [Place("eth0 of the outside host", outside, OUTSIDE_INTERFACE)]
+    places.append(_on_node(first, there))
+    if entry != last:
+        places.append(_on_node(node, address(first, family)))
+    places.append(_on_node(node, inside))
+    places.append(Place(f"{POD_INTERFACE} of the backend on {last}", target, POD_INTERFACE))
+    return Way(
+        FROM_OUTSIDE,
+        f"outside -> backend on {last}",
+        outside,
+        target,
+        ends,
+        tuple(places),
+        Place(f"{POD_INTERFACE} of a third pod", third, POD_INTERFACE),
+        roles(ends, own, (entry, last)),
+    )

@@ -15,7 +15,6 @@ from scapy.layers.inet6 import (
     ICMPv6ND_RA,
     ICMPv6ND_Redirect,
     ICMPv6NDOptDstLLAddr,
-    ICMPv6NDOptMTU,
     ICMPv6NDOptPrefixInfo,
     ICMPv6NDOptSrcLLAddr,
     ICMPv6NDOptUnknown,
@@ -49,9 +48,12 @@ def router_advertisement(
     source: IPv6Address, target: IPv6Address, nonce: Nonce, *, mac: str, prefix: IPv6Network,
     seconds: int, hop_limit: int = ON_LINK,
 ) -> Forged:  # fmt: skip
-    """A router that offers itself and a prefix for addresses (RFC 4861 4.2, RFC 4862 5.5.3)."""
+    """A router that offers itself and a prefix for addresses (RFC 4861 4.2, RFC 4862 5.5.3).
+
+    It sets nothing that would outlive ``seconds`` where it is believed: no MTU, no hop limit.
+    """
     message = (
-        ICMPv6ND_RA(chlim=33, routerlifetime=seconds, prf=1)
+        ICMPv6ND_RA(chlim=0, routerlifetime=seconds)
         / ICMPv6NDOptPrefixInfo(
             prefix=str(prefix.network_address),
             prefixlen=prefix.prefixlen,
@@ -60,7 +62,6 @@ def router_advertisement(
             validlifetime=seconds,
             preferredlifetime=seconds,
         )
-        / ICMPv6NDOptMTU(mtu=1290)
         / ICMPv6NDOptSrcLLAddr(lladdr=mac)
     )
     return _finished(source, target, message, nonce, hop_limit)

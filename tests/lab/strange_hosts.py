@@ -138,3 +138,40 @@ def strange_relay(lab: Lab, host: str, one: str, other: str) -> Iterator[None]:
         thread.join()
         for each in made:
             each.close()
+
+
+UDP_NO_CHECK6_RX = 102  # linux/udp.h; Python has no name for it
+
+
+@contextmanager
+def unchecked_server(lab: Lab, host: str, port: int) -> Iterator[None]:
+    """An echo server that takes IPv6 datagrams without a checksum."""
+    made: list[socket.socket] = []
+
+    def open_socket() -> None:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1)
+        sock.bind(("::", port))
+        sock.settimeout(0.1)
+        made.append(sock)
+
+    nft.inside(lab.namespace(host), open_socket)
+    (sock,) = made
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                data, peer = sock.recvfrom(65_535)
+            except TimeoutError:
+                continue
+            sock.sendto(data, peer)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        sock.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -11,10 +12,15 @@ from helpers.model import FAMILIES, Family
 from helpers.packet_matrix import judge
 from helpers.packet_matrix.expected import shapes_of
 from helpers.packet_matrix.flight import Flown, fly_until_told, shots
-from helpers.packet_matrix.shapes import SHAPES, variants
+from helpers.packet_matrix.shapes import SHAPES, Carrier, variants
 from tests.lab import faults, nft
 from tests.lab.routes import lab_ways
-from tests.lab.strange_hosts import Reassembler, executing_routing_headers, strange
+from tests.lab.strange_hosts import (
+    Reassembler,
+    executing_routing_headers,
+    strange,
+    unchecked_server,
+)
 from tests.lab.topology import Lab
 
 IPV6 = Family.IPV6
@@ -138,6 +144,24 @@ def test_a_fault_turns_its_requirement_red(
     assert red(seen) >= at_least
     assert any(told in finding for finding in judge.findings(seen))
     assert judge.findings(flown(lab, shapes)) == []
+
+
+def test_a_receiver_without_checksums_is_noticed(lab: Lab) -> None:
+    wanted = variants(IPV6, shapes_of("PKT-014", IPV6), [Carrier.UDP])
+    port = 8099
+    with unchecked_server(lab, "p3", port):
+        (way,) = lab_ways(lab, IPV6, [("p1", "p3")])
+        way = replace(way, ends=replace(way.ends, port=port))
+        seen = fly_until_told(shots([way], wanted), judge.lacks_error, settle=SETTLE)
+        judge.require_plain(seen)
+    (told,) = judge.findings(seen)
+    assert "UDP without checksum (udp), same node" in told
+    assert "delivered, expected dropped or silent (RFC 8200 8.1)" in told
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checksums_are_judged(lab: Lab, family: Family) -> None:
+    assert judge.findings(flown(lab, shapes_of("PKT-014", family), family)) == []
 
 
 def test_a_deviation_that_is_gone_is_red(lab: Lab) -> None:
