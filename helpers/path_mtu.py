@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from helpers import probes
 from helpers.model import Family, IPAddress
 from helpers.packet_matrix.carry import Carried, Parcel, carry_until
-from helpers.packet_matrix.ways import FIRST, Way
+from helpers.packet_matrix.ways import CLUSTER_IP, FIRST, NODE_PORT, Way
 from helpers.packets import upper
 from helpers.packets.nonce import Nonce
 from helpers.packets.plain import plain
@@ -35,6 +35,7 @@ SOURCE_PORT: Final = 36_000
 HEADERS: Final = {Family.IPV4: 20 + 8, Family.IPV6: 40 + 8}
 # Packet Too Big; destination unreachable, fragmentation needed.
 TOO_BIG: Final = {Family.IPV4: (3, 4), Family.IPV6: (2, 0)}
+EMSGSIZE: Final = "EMSGSIZE"  # how a kernel says that it knows of a smaller link on the way
 LEAST_MTU: Final = 1280  # of every IPv6 link (RFC 8200 5); IPv4 has 68, and is tested with the same
 
 
@@ -85,13 +86,23 @@ def known_mtu(agent: Agent, target: IPAddress) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """A packet of a size that must not be fragmented, and what came of it."""
+    """A packet of a size that must not be fragmented, and what came of it.
+
+    ``refused``: the sender's own kernel knows already that it is too big for the way.
+    """
 
     way: Way
     size: int
     arrived: bool
     errors: tuple[tuple[IcmpError, IPAddress], ...]
     lost: str
+    refused: bool = False
+
+    def sender_of(self, source: IPAddress) -> str:
+        """Who sent an error; a Service's address stands for itself."""
+        if source == self.way.ends.target:
+            return str(source)
+        return self.way.roles.get(source, str(source))
 
 
 def sizes(mtu: int, link: int) -> list[int]:
@@ -128,21 +139,24 @@ def observe(
     def lacks_error(index: int, carried: Carried) -> bool:
         way, size = wanted[index]
         arrived = way.receiver.name in carried.passed
-        return size > mtus[way] and not carried.errors and not arrived
+        return size > mtus[way] and not (carried.errors or arrived or carried.refused)
 
     done = carry_until([partial(build, *each) for each in wanted], lacks_error, settle=settle)
-    for carried, _ in done:
-        carried.require_left()
-    return [
+    seen = [
         Sized(
             way,
             size,
             way.receiver.name in carried.passed,
             carried.errors,
             carried.where_lost,
+            size > mtus[way] and EMSGSIZE in (carried.refused or ""),
         )
         for (way, size), (carried, _) in zip(wanted, done, strict=True)
     ]
+    for one, (carried, _) in zip(seen, done, strict=True):
+        if not one.refused:
+            carried.require_left()
+    return seen
 
 
 def findings(seen: Sequence[Sized], mtus: dict[Way, int], family: Family) -> list[str]:
@@ -152,11 +166,11 @@ def findings(seen: Sequence[Sized], mtus: dict[Way, int], family: Family) -> lis
     """
     found = []
     name = "Packet Too Big" if family is Family.IPV6 else "Fragmentation Needed"
-    for one in seen:
+    for one in (each for each in seen if not each.refused):
         mtu = mtus[one.way]
         what = f"a packet of {one.size} octets {one.way.label}"
         told = ", ".join(
-            f"{error} MTU {error.value} from {one.way.roles.get(source, source)}"
+            f"{error} MTU {error.value} from {one.sender_of(source)}"
             for error, source in one.errors
         )
         if one.size <= mtu:
@@ -166,8 +180,11 @@ def findings(seen: Sequence[Sized], mtus: dict[Way, int], family: Family) -> lis
                     f"{told or one.lost}"
                 )
             continue
-        expected = [(*TOO_BIG[family], mtu, FIRST)]
-        got = [(e.kind, e.code, e.value, one.way.roles.get(s, str(s))) for e, s in one.errors]
+        # Who translates the flow translates the errors about it: one through a Service comes from
+        # the Service's address, whoever sent it (Linux nf_nat_icmp_reply_translation).
+        by = FIRST if one.way.kind not in (CLUSTER_IP, NODE_PORT) else str(one.way.ends.target)
+        expected = [(*TOO_BIG[family], mtu, by)]
+        got = [(e.kind, e.code, e.value, one.sender_of(s)) for e, s in one.errors]
         if one.arrived:
             found.append(f"{what}: it arrived over a link that carries {mtu}")
         elif got != expected:

@@ -20,7 +20,7 @@ from helpers.waiting import NotSettled, eventually
 INTERVAL: Final = 0.001  # seconds between two packets of a sender: 1,000 a second
 # Another attempt waits for longer than hosts wait between two errors (1 s on Linux).
 AGAIN_AFTER: Final = 1.3
-ATTEMPTS_WITHIN: Final = 8.0
+ATTEMPTS_WITHIN: Final = 12.0
 
 Seen = tuple[RawFrame, Sighting]
 

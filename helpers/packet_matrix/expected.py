@@ -19,18 +19,24 @@ import yaml
 from helpers.model import FAMILIES, Family
 
 FILE: Final = Path(__file__).resolve().parents[2] / "suites" / "packets" / "expected.yaml"
+OTHER_NODE: Final = "other node"  # as ``ways`` names it, which knows agents
 PLAIN: Final = "PLAIN"  # in the place of a requirement: the control of all others
 KEYS: Final = frozenset({"shape", "requirement", "is", "expect", "source"})
 KNOWN_KEYS: Final = frozenset({"expect", "why", "source"})
+WAYS: Final = "ways"  # the only other key of ``known``
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is done instead of what the RFC wants, and where that is written."""
+    """What is done instead of what the RFC wants, and where that is written.
+
+    ``ways`` are the kinds of ways on which it is; none named: all.
+    """
 
     expect: tuple[str, ...]
     why: str
     source: str
+    ways: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,16 @@ class Expected:
     source: str
     known: Known | None = None
 
-    @property
-    def now(self) -> tuple[str, ...]:
-        """The outcomes that must be seen today."""
-        return self.known.expect if self.known else self.expect
+    def known_on(self, way: str) -> Known | None:
+        """The deviation that is known on a kind of way."""
+        if self.known is None or (self.known.ways and way not in self.known.ways):
+            return None
+        return self.known
+
+    def on(self, way: str) -> tuple[str, ...]:
+        """The outcomes that must be seen today on a kind of way."""
+        known = self.known_on(way)
+        return known.expect if known else self.expect
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> Expected:
@@ -62,7 +74,9 @@ class Expected:
             ValueError: keys are missing or unknown.
         """
         known = entry.get("known")
-        if entry.keys() - {"known"} != KEYS or (known is not None and known.keys() != KNOWN_KEYS):
+        if entry.keys() - {"known"} != KEYS or (
+            known is not None and known.keys() - {WAYS} != KNOWN_KEYS
+        ):
             raise ValueError(f"{FILE.name}: {entry.get('shape')}: keys are {sorted(entry)}")
         return cls(
             shape=entry["shape"],
@@ -71,7 +85,14 @@ class Expected:
             expect=_choices(entry["expect"]),
             source=entry["source"],
             known=(
-                Known(_choices(known["expect"]), known["why"], known["source"]) if known else None
+                Known(
+                    _choices(known["expect"]),
+                    known["why"],
+                    known["source"],
+                    tuple(known.get(WAYS, ())),
+                )
+                if known
+                else None
             ),
         )
 
@@ -112,6 +133,6 @@ def shapes_of(requirement: str, family: Family) -> list[str]:
 
 
 def delivered_shapes(family: Family) -> list[str]:
-    """Shapes that are delivered today, the control first."""
+    """Shapes that are delivered between pods today, the control first."""
     known = expectations()[family].values()
-    return [one.shape for one in known if one.now == ("delivered",)]
+    return [one.shape for one in known if one.on(OTHER_NODE) == ("delivered",)]

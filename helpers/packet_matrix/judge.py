@@ -44,7 +44,7 @@ def expected_of(flown: Flown) -> Expected:
 
 def lacks_error(flown: Flown) -> bool:
     """An ICMP error may be the expected outcome, none came, and what was seen is not another."""
-    wanted = expected_of(flown).now
+    wanted = expected_of(flown).on(flown.way.kind)
     may_be_error = any(one.startswith(ERROR) for one in wanted)
     return may_be_error and not flown.errors and not is_as(outcome(flown), wanted)
 
@@ -52,19 +52,19 @@ def lacks_error(flown: Flown) -> bool:
 def finding(flown: Flown) -> str | None:
     """What is wrong with one outcome, as a sentence; None when it is as it must be."""
     expected, seen = expected_of(flown), outcome(flown)
-    if is_as(seen, expected.now):
+    known, now = expected.known_on(flown.way.kind), expected.on(flown.way.kind)
+    if is_as(seen, now):
         return None
     told = f"{seen} ({flown.carried.where_lost})" if seen == DROPPED else seen
     what = f"{expected.words} ({flown.variant.carrier}), {flown.way.kind}, {flown.way.label}"
-    if expected.known and is_as(seen, expected.expect):
+    if known and is_as(seen, expected.expect):
         return (
-            f"{what}: {told}, as {expected.source} wants. So far it was "
-            f"{listed(expected.known.expect)} ({expected.known.why}): that deviation is gone here, "
-            f"take `known` of {expected.shape} out of suites/packets/expected.yaml"
+            f"{what}: {told}, as {expected.source} wants. So far it was {listed(known.expect)} "
+            f"({known.why}): that deviation is gone here, take `known` of {expected.shape} out of "
+            "suites/packets/expected.yaml"
         )
-    wanted = " or ".join(expected.now)
-    source = expected.known.source if expected.known else expected.source
-    return f"{what}: {told}, expected {wanted} ({source})"
+    source = known.source if known else expected.source
+    return f"{what}: {told}, expected {' or '.join(now)} ({source})"
 
 
 def findings(flown: Iterable[Flown]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,7 +87,9 @@ def capturing_all(
     try:
         yield capture
     except BaseException:
-        on_each(handles, lambda agent: agent.call("close", handle=handles[agent]))
+        # What went wrong first is what is told: the agent may be another one by now.
+        with contextlib.suppress(Inconclusive):
+            on_each(handles, lambda agent: agent.call("close", handle=handles[agent]))
         raise
 
     def stop(agent: Agent) -> dict[bytes, list[RawFrame]]:

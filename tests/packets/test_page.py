@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helpers.model import FAMILIES, Family
 from helpers.packet_matrix.expected import expectations
 from reports import packets_page

@@ -20,6 +20,7 @@ def op_send_packets(call: Call) -> None:
     gets out. It fills in the IPv4 checksum. {packets, interface: optional, interval}.
     """
     sockets: dict[int, socket.socket] = {}
+    pace = time.monotonic()
     try:
         for index, text in enumerate(call.args["packets"]):
             packet = bytes.fromhex(text)
@@ -38,7 +39,9 @@ def op_send_packets(call: Call) -> None:
             except OSError as error:
                 result["error"] = error_text(error.errno or 0, "on sending")
             call.emit(index, result)
-            time.sleep(float(call.args.get("interval", 0.0)))
+            # By the clock: a guest kernel's shortest sleep is ten times what is asked for.
+            pace += float(call.args.get("interval", 0.0))
+            time.sleep(max(0.0, pace - time.monotonic()))
     finally:
         for sock in sockets.values():
             sock.close()
