@@ -156,6 +156,13 @@ def observe(
     for one, (carried, _) in zip(seen, done, strict=True):
         if not one.refused:
             carried.require_left()
+    for way in mtus:
+        larger = [one for one in seen if one.way is way and one.size > mtus[way]]
+        if larger and all(one.refused for one in larger):
+            raise Inconclusive(
+                f"{way.label}: the sender knows of a smaller link already and sends nothing that "
+                "is too big for it; what it knows is forgotten after ten minutes"
+            )
     return seen
 
 
