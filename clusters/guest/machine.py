@@ -60,6 +60,11 @@ class Guest:
     def shared(self) -> Path:
         return self.folder / SHARED
 
+    def write(self) -> None:
+        """Put its record into its folder, so that any process finds it (``guests_of``)."""
+        record = {"name": self.name, "process": self.process.to_json(), "started": self.started}
+        write_json(self.folder / RECORD, record)
+
     def console(self, lines: int = CONSOLE_LINES) -> str:
         """The console's last lines, indented for a message."""
         return console_tail(self.folder / CONSOLE, lines)
@@ -109,8 +114,7 @@ def start(
             f"The kernel of guest node {plan.name} ended at once:\n{console_tail(own / CONSOLE)}"
         )
     guest = Guest(plan.name, process, time.time(), own)
-    record = {"name": guest.name, "process": process.to_json(), "started": guest.started}
-    write_json(own / RECORD, record)
+    guest.write()
     return guest
 
 

@@ -1,7 +1,7 @@
 """Stands in for kind: "makes" a cluster as files and a process, or as one real container.
 
 Imported into the project's pytest (controller and workers) and run as ``python -m clusters``.
-``DSC_TEST_MODE``: words that say how it behaves: brief, slow, fail, die, real.
+``DSC_TEST_MODE``: words that say how it behaves: brief, slow, fail, die, guest, real.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from clusters.api import Cluster
 from clusters.commands import Progress, run
 from clusters.engine import Engine
 from clusters.errors import ClusterError
+from clusters.guest.machine import CONSOLE, GUESTS, Guest
+from clusters.processes import Identity
 from clusters.records import Intent
 from clusters.sources import ImageSource
 from clusters.spec import ClusterSpec
@@ -27,6 +30,7 @@ from helpers import cluster_session
 ROOT = Path(os.environ["DSC_TEST_PROJECT"])
 IMAGE = "tiny"
 SLOW_SECONDS = "60"
+_children: list[subprocess.Popen[bytes]] = []  # a reference keeps Python from warning
 
 
 def mode() -> set[str]:
@@ -70,6 +74,8 @@ class StandIn:
             if "die" in mode():
                 os.kill(os.getpid(), signal.SIGKILL)
             child.wait()
+        if "guest" in mode():
+            _guest(name, folder)
         if "brief" in mode():
             run(["sleep", "3"])  # long enough that every worker asks meanwhile
         if "fail" in mode():
@@ -81,6 +87,21 @@ class StandIn:
             name=name, kubeconfig=folder / "kubeconfig", context=None, spec=spec, owned=True,
             agent_image="none", agent_image_pull_policy="Never", outside=None, state=shared,
         )  # fmt: skip
+
+
+def _guest(name: str, folder: Path) -> None:
+    """A process that is found, watched and ended like a node with a kernel of its own."""
+    ours = {k: v for k, v in os.environ.items() if k != processes.RUN_VARIABLE}
+    child = subprocess.Popen(
+        ["sleep", SLOW_SECONDS], env={**ours, processes.CLUSTER_VARIABLE: name},
+        start_new_session=True,
+    )  # fmt: skip
+    _children.append(child)
+    process = Identity.of(child.pid)
+    assert process is not None
+    guest = Guest(f"{name}-ipvs", process, time.time(), folder / GUESTS / f"{name}-ipvs")
+    guest.write()
+    (guest.folder / CONSOLE).write_text("last words\n")
 
 
 def _container(home: Engine, name: str) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clusters.processes import Identity, wait_gone
-from tests.lifecycle.project import Project, interrupt, records
+from helpers.waiting import eventually
+from tests.lifecycle.project import USES_CLUSTER, Project, interrupt, records
 
 if TYPE_CHECKING:
     import subprocess
@@ -102,6 +103,59 @@ def test_worker_killed_while_a_test_runs(project: Project) -> None:
     code, output = project.pytest("-n2")
     assert code != 0, output
     assert project.count("remove") == 1
+    assert project.left == []
+
+
+KILLS_GUEST = """
+import os, signal, pytest
+from clusters import processes
+from clusters.guest.machine import guests_of
+from clusters.records import clusters_dir
+
+@pytest.mark.parametrize("how", ["assert", "fail", "error"])
+def test_meets_it(cluster, how):
+    for guest in guests_of(clusters_dir() / cluster.name):
+        guest.process.signal(signal.SIGKILL)
+        processes.wait_gone([guest.process], within=10)
+    if how == "fail":
+        pytest.fail("packets were lost")
+    if how == "error":
+        raise OSError("the agent does not answer")
+    assert how == "packets arrived"
+"""
+
+
+def test_guest_that_ends_under_the_tests_is_named_and_nothing_is_judged(project: Project) -> None:
+    project.suite(KILLS_GUEST)
+    project.suite(USES_CLUSTER.format(n="later"), "test_later.py")
+    code, output = project.pytest("-n0", mode="guest")
+    assert code == 1
+    raised = [x for x in output.splitlines() if x.startswith("E  ") and "Inconclusive: " in x]
+    assert len(raised) == 4, output  # the one that met it, and all after it
+    assert all("-ipvs ended" in line for line in raised)
+    assert "  | last words" in output
+    assert project.left == []
+
+
+def test_guest_that_lives_changes_no_verdict(project: Project) -> None:
+    project.suite(FAILS)
+    code, output = project.pytest("-n0", mode="guest")
+    assert code == 1
+    assert "assert False" in output
+    assert "Inconclusive" not in output
+    assert project.left == []
+
+
+def test_guest_of_a_killed_run_is_ended_by_the_next(project: Project) -> None:
+    project.suite(
+        "import signal\ndef test_waits(cluster):\n    open('waits', 'w').close(); signal.pause()\n"
+    )
+    child = project.start("-n0", mode="guest")
+    eventually((project.root / "waits").exists, bool, within=60, every=0.1)
+    child.kill()
+    child.wait()
+    code, _ = project.clusters("reap")
+    assert code == 0
     assert project.left == []
 
 
