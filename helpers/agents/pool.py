@@ -38,7 +38,7 @@ _TITLES: Final = {
     deploy.NODE_AGENTS: "node agent",
 }
 TYPED: Final = "kubectl -n {namespace} exec {{pod}} -c agent --"
-READY_WITHIN: Final = 120.0  # seconds; a node with a guest kernel unpacks and starts slowly
+READY_WITHIN: Final = 240.0  # seconds; a node with a guest kernel unpacks and starts slowly
 
 
 class OutsideHost(Protocol):
