@@ -70,7 +70,8 @@ def headers_lost(case: Case, family: Family, bound: Values) -> Seen | Missing:
     )
     if len(keys) < 2:
         known = any(case.result(name, family) for name in ("PKT-001", "PKT-002"))
-        return Missing("PKT-001 and PKT-002 do not both fail", known=known)
+        told = "do not both fail" if known else "not run"
+        return Missing(f"PKT-001 and PKT-002 {told}", known=known)
     node = nodes_named(case, ("PKT-001", "PKT-002"), family)
     told = tuple(f"{name} [{family}]: {case.said(name, family)}" for name, _ in keys)
     return Seen(told, keys, {"node": node, "what": ("extension headers",)})
