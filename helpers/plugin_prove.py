@@ -77,7 +77,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def chosen(config: pytest.Config) -> list[Expectation]:
-    """The rows to prove, the baseline first.
+    """The rows to prove. All of them begin with the baseline; without it, what is red before any
+    fault shows as surplus.
 
     Raises:
         ExpectationError: an id that is not in the file, or the file is malformed.
@@ -89,7 +90,7 @@ def chosen(config: pytest.Config) -> list[Expectation]:
     unknown = [name for name in names if name not in rows]
     if unknown:
         raise ExpectationError(f"--prove: no fault {', '.join(unknown)}; known: {', '.join(rows)}")
-    return [rows[name] for name in rows if name in {BASELINE, *names}]
+    return [rows[name] for name in rows if name in names]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -16,9 +18,10 @@ from helpers.plugin_prove import PROPERTY, proof_of
 from helpers.plugin_results import run_directory
 from helpers.requirements import requirements
 from reports.collect import point_latest, shown
-from reports.exit_codes import ExitCode
-from reports.model import RESULTS_FILE, Results, ResultsError, read
+from reports.exit_codes import Ending, ExitCode
+from reports.model import RESULTS_FILE, Results, ResultsError, RunInfo, read
 from reports.proof import PAGE_FILE, PROOF_FILE, Proof, proof, table
+from reports.summarize import summarize
 
 NAME: Final = "dualstack-proof"
 
@@ -37,6 +40,7 @@ class ProofCollector:
         self.folder = config.stash[run_directory]
         self.records: list[dict[str, Any]] = []
         self.began = monotonic()
+        self.started = datetime.now(UTC)
         self.final: Proof | None = None
 
     @pytest.hookimpl(tryfirst=True)
@@ -62,17 +66,24 @@ class ProofCollector:
         if not self.records:
             return
         self.final = self._write()
-        healthy = self._healthy()
-        if healthy is not None:
-            self._results(healthy, self.final, int(exitstatus)).write(self.folder / RESULTS_FILE)
+        found = self._results(self._healthy(), self.final, int(exitstatus))
+        found.write(self.folder / RESULTS_FILE)
         point_latest(self.folder)
 
-    def _healthy(self) -> Results | None:
+    def _healthy(self) -> Results:
+        """Verdicts of the baseline; none where single faults were named."""
         folders = [record["baseline"] for record in self.records if "baseline" in record]
-        try:
-            return read(Path(folders[0])) if folders else None
-        except ResultsError:
-            return None
+        with contextlib.suppress(ResultsError, IndexError):
+            return read(Path(folders[0]))
+        run = RunInfo(
+            id=self.folder.name,
+            started=self.started,
+            seconds=0.0,
+            argv=(),
+            profile=self.config.getoption("--conformance"),
+            complete=True,
+        )
+        return Results(run=run, requirements=(), summary=summarize((), (), Ending()))
 
     def _results(self, healthy: Results, found: Proof, status: int) -> Results:
         proved = status == ExitCode.OK
