@@ -73,8 +73,8 @@ def headers_lost(case: Case, family: Family, bound: Values) -> Seen | Missing:
         told = "do not both fail" if known else "not run"
         return Missing(f"PKT-001 and PKT-002 {told}", known=known)
     node = nodes_named(case, ("PKT-001", "PKT-002"), family)
-    told = tuple(f"{name} [{family}]: {case.said(name, family)}" for name, _ in keys)
-    return Seen(told, keys, {"node": node, "what": ("extension headers",)})
+    said = tuple(f"{name} [{family}]: {case.said(name, family)}" for name, _ in keys)
+    return Seen(said, keys, {"node": node, "what": ("extension headers",)})
 
 
 def too_big_lost(case: Case, family: Family, bound: Values) -> Seen | Missing:
