@@ -6,7 +6,6 @@ from helpers.faults import (  # noqa: F401
     addresses,
     configuration,
     controls,
-    packets,
     paths,
     routing,
     services,
