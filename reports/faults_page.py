@@ -17,10 +17,10 @@ Generated from `suites/faults.yaml` by `python -m reports docs --write`; do not 
 
 `make prove` plants these in a cluster one after another, heals each, and compares what was red.
 *Must* is the exact set of red verdicts; what *may* be red or undecided depends, and the reason says
-on what. Undecided because of a red requirement is a consequence and is not listed. A row whose fault
-is in `tests/faults/recorded.json` was seen exactly so on a live cluster, and a test compares the two;
-the other rows are what the code of the components and faults planted by hand say. Beside each fault
-the sample runs and must stay green:
+on what. Undecided because of a red requirement is a consequence and is not listed. A row whose
+fault is in `tests/faults/recorded.json` was seen exactly so on a live cluster, and a test compares
+the two; the others are what the code of the components and faults planted by hand say. Beside each
+fault the sample runs and must stay green:
 """
 
 
