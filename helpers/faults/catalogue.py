@@ -9,5 +9,7 @@ from helpers.faults import (  # noqa: F401
     paths,
     policy,
     routing,
+    service_proxy,
     services,
+    services_beyond,
 )
