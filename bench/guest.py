@@ -1,6 +1,6 @@
 """What a node with a kernel of its own costs: ``python -m bench guest [--runs N]``.
 
-Each run makes the default cluster with and without its guest node, one after the other, and asks
+Each run makes the `conformance` profile with and without its guest node, one after the other, and asks
 the guest how it came up. No suite runs: ``python -m bench cluster`` measures whole runs.
 """
 
@@ -33,7 +33,7 @@ def measure_once(number: int) -> Mapping[str, float]:
 def _made(name: str, what: str, *options: str) -> dict[str, float]:
     began = time.monotonic()
     try:
-        call("clusters", "up", "--name", name, *options)
+        call("clusters", "up", "--profile", "conformance", "--name", name, *options)
         found = {what: time.monotonic() - began}
         folder = clusters_dir() / cluster_name(name)
         timed = steps(name)
