@@ -1,7 +1,7 @@
 """What a node with a kernel of its own costs: ``python -m bench guest [--runs N]``.
 
-Each run makes the `conformance` profile with and without its guest node, one after the other, and asks
-the guest how it came up. No suite runs: ``python -m bench cluster`` measures whole runs.
+Each run makes the `conformance` profile with and without its guest node, one after the other, and
+asks the guest how it came up. No suite runs: ``python -m bench cluster`` measures whole runs.
 """
 
 from __future__ import annotations
