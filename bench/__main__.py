@@ -1,29 +1,29 @@
-"""``python -m bench [agents|packets|cluster|guest] [--runs N]``: beside the budgets."""
+"""``python -m bench [agents|flows|cluster|guest] [--runs N]``: this machine beside the budgets."""
 
 from __future__ import annotations
 
 import argparse
 
-ALL = ("agents", "packets", "cluster", "guest")
-
 
 def main() -> None:
     """Run the named benchmarks, all of them by default."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("which", nargs="*", choices=[*ALL, []], default=[])
+    parser.add_argument(
+        "which", nargs="*", choices=["agents", "flows", "cluster", "guest", []], default=[]
+    )
     parser.add_argument(
         "--runs", type=int, default=3, help="runs of `cluster` and `guest` (default 3)"
     )
     given = parser.parse_args()
-    which = given.which or ALL
+    which = given.which or ["agents", "flows", "cluster", "guest"]
     if "agents" in which:
         from bench import agents
 
         agents.main()
-    if "packets" in which:
-        from bench import packets
+    if "flows" in which:
+        from bench import flows
 
-        packets.main()
+        flows.main()
     if "cluster" in which:
         from bench import cluster
 

@@ -40,6 +40,7 @@ class Remote:
 
     agent: Agent
     token: str
+    pid: int
     ports: list[int]
     first: Reading
 
@@ -65,7 +66,7 @@ def start_remote(agent: Agent, lease: float = LEASE, **spec: Any) -> Remote:
     """
     first = clocks.read(agent)
     answer = agent.call_one("flows_start", 30.0, lease=lease, **spec)
-    return Remote(agent, answer["token"], answer["ports"], first)
+    return Remote(agent, answer["token"], answer["pid"], answer["ports"], first)
 
 
 @dataclass(slots=True)

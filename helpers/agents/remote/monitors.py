@@ -206,6 +206,8 @@ class Processes(Looking):
                 argv = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue  # it ended meanwhile
+            if any(word.endswith((b"-live", b"-ready")) for word in argv):
+                continue  # kubelet's probes come and go all the time
             name = argv[0].rpartition(b"/")[2].decode("utf-8", "replace")
             if name in names:
                 what = (
@@ -217,4 +219,8 @@ class Processes(Looking):
         return found
 
 
-MONITORS: dict[str, Any] = {"routes": Routes, "bird": Bird, "processes": Processes}
+MONITORS: dict[str, Any] = {
+    "routes": Routes,
+    "bird": Bird,
+    "processes": Processes,
+}

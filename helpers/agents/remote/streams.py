@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 20.0  # for a Python start on a slow node
 LINE_LIMIT = 64 << 20
+EVENTS = 1024  # of one poll: more sockets than one process of flows ever has
 
 
 def address(token: str) -> str:
@@ -50,6 +51,7 @@ class Loop:
         self.serial = itertools.count()
         self.lease = float(spec["lease"])
         self.asked = time.monotonic()
+        self.looked = 0.0  # when everything had been taken that had arrived before
         self.ended = False
         self.receivers = [Receiver(self, item) for item in spec.get("receivers") or []]
         self.monitors = [MONITORS[item["kind"]](self, item) for item in spec.get("monitors") or []]
@@ -85,10 +87,13 @@ class Loop:
                 self._turn(*self.due[0])
                 now = time.monotonic()
             pause = self.due[0][0] - now if self.due else 0.5
-            for fd, events in self.epoll.poll(max(0.0, min(pause, 0.5)), 256):
+            # Not when the poll ended: one that a signal cut short ends late and has seen nothing.
+            asked = time.monotonic()
+            for fd, events in self.epoll.poll(max(0.0, min(pause, 0.5)), EVENTS):
                 handler = self.handlers.get(fd)  # one before it may have closed it
                 if handler is not None:
                     handler(events)
+            self.looked = asked
 
     def _turn(self, at: float, _: int, stream: Any) -> None:
         heapq.heappop(self.due)
