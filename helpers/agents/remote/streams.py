@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 20.0  # for a Python start on a slow node
 LINE_LIMIT = 64 << 20
+POLL_SECONDS = 0.1
+HELD_UP = 0.05  # seconds of one turn of the loop beyond its wait
 EVENTS = 1024  # of one poll: more sockets than one process of flows ever has
 
 
@@ -51,7 +53,8 @@ class Loop:
         self.serial = itertools.count()
         self.lease = float(spec["lease"])
         self.asked = time.monotonic()
-        self.looked = 0.0  # when everything had been taken that had arrived before
+        self.polled = time.monotonic()
+        self.looked = 0.0  # everything that had arrived by then has been taken
         self.ended = False
         self.receivers = [Receiver(self, item) for item in spec.get("receivers") or []]
         self.monitors = [MONITORS[item["kind"]](self, item) for item in spec.get("monitors") or []]
@@ -86,14 +89,19 @@ class Loop:
             while self.due and self.due[0][0] <= now:
                 self._turn(*self.due[0])
                 now = time.monotonic()
-            pause = self.due[0][0] - now if self.due else 0.5
-            # Not when the poll ended: one that a signal cut short ends late and has seen nothing.
-            asked = time.monotonic()
-            for fd, events in self.epoll.poll(max(0.0, min(pause, 0.5)), EVENTS):
+            pause = self.due[0][0] - now if self.due else POLL_SECONDS
+            timeout = max(0.0, min(pause, POLL_SECONDS))
+            ready = self.epoll.poll(timeout, EVENTS)
+            before, self.polled = self.polled, time.monotonic()
+            # Held up for longer than it meant to wait: what is here now may have come at any time.
+            held_up = self.polled - before > timeout + HELD_UP
+            self.looked = before if held_up else self.polled
+            if held_up:  # a wait that a signal cut short took nothing
+                ready += self.epoll.poll(0.0, EVENTS)
+            for fd, events in ready:
                 handler = self.handlers.get(fd)  # one before it may have closed it
                 if handler is not None:
                     handler(events)
-            self.looked = asked
 
     def _turn(self, at: float, _: int, stream: Any) -> None:
         heapq.heappop(self.due)
