@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ from helpers.flow_model import Flow, FlowKind, FlowReport, Way
 from helpers.flows import RunningFlows, flowing, start, start_remote
 from helpers.model import FAMILIES, Family, Protocol
 from helpers.verdicts import Inconclusive
-from helpers.waiting import consistently
+from helpers.waiting import consistently, eventually
 from tests.lab import faults, nft
 from tests.lab.topology import PORT, Lab, host_addresses
 
@@ -95,6 +96,10 @@ class Measured:
 
 def agrees(report: FlowReport, cut: Outage) -> None:
     """One gap, where the outage was, as long as it was, within one interval and the clocks."""
+    if not report.gaps:
+        # A busy machine may hold the sender up for all of a short outage; then it says so.
+        assert report.longest_pause >= cut.shortest - report.flow.every, report
+        return
     clock, gap = report.uncertainty, report.gaps[0]
     # Where a busy machine held the sender up at an edge of the gap, the gap itself says so.
     edges = max(gap.seconds - gap.at_least, gap.at_most - gap.seconds)
@@ -219,6 +224,14 @@ def test_what_an_idle_connection_lost_shows_at_its_end(lab: Lab, family: Family)
     assert report.gaps[0].still
 
 
+def ended(pid: int) -> bool:
+    """Gone, or a zombie whose parent has not asked for it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_flows_outlive_the_session_that_started_them(lab: Lab, family: Family) -> None:
     flows = [flow(lab, kind, family) for kind in (FlowKind.UDP, FlowKind.TCP)]
@@ -232,9 +245,10 @@ def test_flows_outlive_the_session_that_started_them(lab: Lab, family: Family) -
     for report in after:
         assert report.sent > before[report.flow]
         assert (report.lost, report.resets) == (0, ()), report
-    gone = running.senders[lab.p1]
+    pid = running.senders[lab.p1].pid
+    eventually(lambda: ended(pid), bool, within=5, every=0.1)
     with pytest.raises(Inconclusive, match="refused"):
-        gone.ask("report")
+        running.senders[lab.p1].ask("report")
 
 
 def test_flows_that_nobody_asks_for_end_by_themselves(lab: Lab) -> None:

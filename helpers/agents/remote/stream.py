@@ -38,6 +38,7 @@ class Stream:
         self.servers: dict[str, int] = {}
         self.own_errors = 0  # this host could not even try: says nothing of the network
         self.halted = False
+        self.halted_at: float | None = None  # a gap that is open then ends then
 
     def turn(self, now: float) -> float | None:
         if self.halted:
@@ -50,7 +51,8 @@ class Stream:
 
     def halt(self, now: float) -> None:
         """Send nothing more; what is on its way may still arrive."""
-        self.halted = True
+        if not self.halted:
+            self.halted, self.halted_at = True, now
 
     def reset(self, why: str) -> None:
         self.reset_count += 1
@@ -65,7 +67,7 @@ class Stream:
 
     def report(self, now: float, *, final: bool) -> Json:
         return {
-            **self.ledger.report(now, final=final),
+            **self.ledger.report(now if self.halted_at is None else self.halted_at, final=final),
             "resets": self.resets,
             "reset_count": self.reset_count,
             "servers": self.servers,
