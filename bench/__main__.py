@@ -1,19 +1,21 @@
-"""``python -m bench [agents|packets|cluster|guest] [--runs N]``: beside the budgets."""
+"""``python -m bench [agents|packets|cluster|guest|services]``: beside the budgets."""
 
 from __future__ import annotations
 
 import argparse
 
 ALL = ("agents", "packets", "cluster", "guest")
+KEPT = "services"  # measured on a cluster that is there
 
 
 def main() -> None:
     """Run the named benchmarks, all of them by default."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("which", nargs="*", choices=[*ALL, []], default=[])
+    parser.add_argument("which", nargs="*", choices=[*ALL, KEPT, []], default=[])
     parser.add_argument(
         "--runs", type=int, default=3, help="runs of `cluster` and `guest` (default 3)"
     )
+    parser.add_argument("--cluster", default="dev", help="kept cluster of `services` (default dev)")
     given = parser.parse_args()
     which = given.which or ALL
     if "agents" in which:
@@ -32,6 +34,10 @@ def main() -> None:
         from bench import guest
 
         guest.main(given.runs)
+    if KEPT in which:
+        from bench import services
+
+        services.main(given.cluster)
 
 
 if __name__ == "__main__":

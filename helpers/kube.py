@@ -238,12 +238,14 @@ class Kube:
         *,
         content_type: str = MERGE,
         subresource: str = "",
+        dry_run: bool = False,
     ) -> Object:
         path = self.resource(api_version, kind).path(namespace, name)
+        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
         return self.request(
             "PATCH",
             path + (f"/{subresource}" if subresource else ""),
-            query={"fieldManager": FIELD_MANAGER},
+            query=query,
             body=body,
             content_type=content_type,
         )

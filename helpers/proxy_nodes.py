@@ -33,14 +33,18 @@ if TYPE_CHECKING:
 MODES = ("iptables", "nftables")
 
 
-def with_tables(spec: ClusterSpec, facts: Facts) -> dict[str, str]:
-    """Mode by node, of the nodes whose kube-proxy was declared to keep tables.
+def declared_nodes(spec: ClusterSpec, facts: Facts) -> dict[str, str]:
+    """Mode by node as declared; where the profile leaves it open, what kube-proxy answers.
 
     Declared, not answered: a kube-proxy that hangs does not answer, and must not be left out.
     """
     declared = declared_modes(spec, facts.nodes)
-    modes = {n: facts.proxy_mode(n) if mode == "auto" else mode for n, mode in declared.items()}
-    return {node: mode for node, mode in modes.items() if mode in MODES}
+    return {n: facts.proxy_mode(n) if mode == "auto" else mode for n, mode in declared.items()}
+
+
+def with_tables(spec: ClusterSpec, facts: Facts) -> dict[str, str]:
+    """Mode by node, of the nodes whose kube-proxy was declared to keep tables."""
+    return {n: mode for n, mode in declared_nodes(spec, facts).items() if mode in MODES}
 
 
 def read_table(agent: Agent, mode: str, family: Family) -> ProxyTable:

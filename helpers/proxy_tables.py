@@ -181,7 +181,7 @@ def promised(
     found: dict[Door, Promise] = {}
     for service in services:
         meta, spec = service["metadata"], service["spec"]
-        if not _ours(meta, spec):
+        if not ours(meta, spec):
             continue
         name = (meta["namespace"], meta["name"])
         for port in spec.get("ports") or []:
@@ -189,7 +189,7 @@ def promised(
     return found
 
 
-def _ours(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+def ours(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
     if any(label in (meta.get("labels") or {}) for label in NOT_OURS):
         return False
     return spec.get("clusterIP") not in (None, "", "None") and spec.get("type") != "ExternalName"
@@ -202,7 +202,7 @@ def _of_port(
     family: Family,
 ) -> dict[Door, Promise]:
     spec, meta = service["spec"], service["metadata"]
-    cluster_ips = _of_family(spec.get("clusterIPs") or [spec["clusterIP"]], family)
+    cluster_ips = of_family(spec.get("clusterIPs") or [spec["clusterIP"]], family)
     if not cluster_ips:
         return {}  # NodePorts of a single-stack Service exist in its own family only
     owner = f"{meta['namespace']}/{meta['name']}" + (f":{port['name']}" if port.get("name") else "")
@@ -215,7 +215,7 @@ def _of_port(
     if usable and spec.get("externalTrafficPolicy") == "Local":
         outside = None
     found = {Door(ip, protocol, number): Promise(owner, inside) for ip in cluster_ips}
-    for ip in _of_family([*(spec.get("externalIPs") or []), *_ingress(service)], family):
+    for ip in of_family([*(spec.get("externalIPs") or []), *ingress_of(service)], family):
         found[Door(ip, protocol, number)] = Promise(owner, outside)
     if port.get("nodePort"):
         found[Door(None, protocol, int(port["nodePort"]))] = Promise(owner, outside)
@@ -228,7 +228,7 @@ def _has_endpoints(slices: Iterable[EndpointSlice], port: str) -> bool:
     return any(e.ready or (e.serving and e.terminating) for e in endpoints)
 
 
-def _ingress(service: Mapping[str, Any]) -> list[str]:
+def ingress_of(service: Mapping[str, Any]) -> list[str]:
     status = (service.get("status") or {}).get("loadBalancer") or {}
     return [
         entry["ip"]
@@ -238,7 +238,7 @@ def _ingress(service: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _of_family(addresses: Iterable[str], family: Family) -> list[str]:
+def of_family(addresses: Iterable[str], family: Family) -> list[str]:
     return [str(ip_address(a)) for a in addresses if Family.of(a) is family]
 
 

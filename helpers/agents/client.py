@@ -61,6 +61,7 @@ class Agent:
         node: str | None = None,
         port: int = 8080,
         identity: str | None = None,
+        guests: bool = False,
         on_loss: Callable[[Loss], None] | None = None,
         typed: str = "",
     ) -> None:
@@ -69,6 +70,7 @@ class Agent:
         self.node = node
         self.addresses = addresses
         self.port = port
+        self.guests = guests
         self._identity = identity
         self._connect = connect
         self._on_loss = on_loss or (lambda _: None)

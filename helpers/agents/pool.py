@@ -29,7 +29,7 @@ from helpers.model import DualAddresses
 from helpers.naming import AGENT_NAMESPACE
 from helpers.once import once
 from helpers.verdicts import Blocked, Inconclusive, Undecided
-from helpers.views import PodView
+from helpers.views import NodeView, PodView
 from helpers.waiting import NotSettled, eventually
 
 _TITLES: Final = {
@@ -38,6 +38,7 @@ _TITLES: Final = {
     deploy.NODE_AGENTS: "node agent",
 }
 TYPED: Final = "kubectl -n {namespace} exec {{pod}} -c agent --"
+KERNEL_LABEL: Final = "dualstack-conformance/kernel"  # clusters.render_kind puts it on nodes
 READY_WITHIN: Final = 240.0  # seconds; a node with a guest kernel unpacks and starts slowly
 
 
@@ -116,8 +117,11 @@ class AgentPool:
         deployed: list[_Deployed],
         outside: OutsideHost | None = None,
         engine: Mapping[str, str] | None = None,
+        *,
+        guests: bool = False,
     ) -> None:
         self._kube = kube
+        self._guests = guests
         self.losses: list[Loss] = []
         self._lock = threading.Lock()
         self._made: dict[tuple[str, str, str], Agent] = {}  # namespace, pod, uid
@@ -148,7 +152,8 @@ class AgentPool:
         """
         stored = once(state, "agents", lambda: _deploy(kube, image, pull_policy))
         deployed = [_Deployed(**{**e, "addresses": tuple(e["addresses"])}) for e in stored]
-        return cls(kube, deployed, outside, engine)
+        guests = once(state, "guests", lambda: any(map(_guest, kube.nodes())))
+        return cls(kube, deployed, outside, engine, guests=guests)
 
     def for_pod(self, namespace: str, pod: str) -> Agent:
         """An agent in any pod that runs the agent container; the same one when asked again.
@@ -170,6 +175,7 @@ class AgentPool:
                     addresses=view.addresses,
                     node=view.node,
                     port=port,
+                    guests=self._guests,
                     identity=pod,
                     on_loss=self.losses.append,
                     typed=TYPED.format(namespace=namespace),
@@ -237,6 +243,7 @@ class AgentPool:
             addresses=DualAddresses.parse(entry.addresses),
             node=entry.node,
             port=deploy.POD_PORT if in_pods else deploy.NODE_PORT,
+            guests=self._guests,
             identity=entry.pod,
             on_loss=self.losses.append,
             typed=TYPED.format(namespace=AGENT_NAMESPACE),
@@ -250,6 +257,7 @@ class AgentPool:
             lambda: ProcessTransport(argv, engine),
             addresses=outside.internet,
             port=deploy.POD_PORT,
+            guests=self._guests,
             on_loss=self.losses.append,
             typed=shlex.join([*outside.docker, "exec", outside.container]),
         )
@@ -288,6 +296,10 @@ def _fate(pods: Sequence[PodView], agent: Agent) -> str:
     if was.ended or was.deleting:
         return f", which is {'going' if was.deleting else was.phase}"
     return f", which has {', '.join(was.pod_ips) or 'no address'} now"
+
+
+def _guest(node: NodeView) -> bool:
+    return node.labels.get(KERNEL_LABEL) == "guest"
 
 
 def _absence(entry: _Deployed) -> Undecided:

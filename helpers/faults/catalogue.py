@@ -8,5 +8,7 @@ from helpers.faults import (  # noqa: F401
     controls,
     paths,
     routing,
+    service_proxy,
     services,
+    services_beyond,
 )

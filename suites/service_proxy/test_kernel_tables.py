@@ -11,7 +11,7 @@ from helpers.facts import Facts
 from helpers.findings import demand_none
 from helpers.kube import Kube
 from helpers.model import Family
-from helpers.plan import PROGRAMMED_WITHIN
+from helpers.plan import follows_within
 from helpers.proxy_nodes import differences, with_tables
 from helpers.proxy_tables import lasting
 from helpers.services import agent_service
@@ -45,7 +45,7 @@ def test_prx_007_rules_equal_the_services(
     agent_service(workloads, type="NodePort")
     differing = lasting(
         lambda: differences(kube, facts, agents, nodes, family),
-        within=PROGRAMMED_WITHIN,
+        within=follows_within(agents.nodes.running.values()),
         what=f"rules of {', '.join(nodes)} equal the Services of the API",
     )
     demand_none(differing)

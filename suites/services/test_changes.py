@@ -12,7 +12,6 @@ from helpers.kube import Kube
 from helpers.matrix import Matrix, decide
 from helpers.model import FAMILIES, Family, Protocol
 from helpers.plan import (
-    PROGRAMMED_WITHIN,
     Kind,
     all_reached,
     answered_in_time,
@@ -152,7 +151,7 @@ def test_svc_014_a_removed_backend_gets_nothing_new(
         *continued(clients, flows, staying.name),
     ]
     what = f"no client is served by {leaving.name} on {leaving.node}, which left the Service"
-    answered_in_time(steps, what, PROGRAMMED_WITHIN)
+    answered_in_time(steps, what)
     consistently(
         lambda: folded(carry_out(steps)),
         all_reached,

@@ -136,7 +136,7 @@ RULES: Final = (
     ),
     Rule(
         name="proxy-not-syncing",
-        faults=("F24",),
+        faults=("F24", "PRX-001/frozen"),
         depth=Depth.STATE,
         cause="kube-proxy on {node} is not syncing: {door_count} addresses of Services are missing "
         "from, or stale in, its rules ({ip})",
