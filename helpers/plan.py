@@ -33,12 +33,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of request: ``Kind("udp 2048 B", Protocol.UDP, 80, size=2048)``; no port for ICMP."""
+    """A kind of request: ``Kind("udp 2048 B", Protocol.UDP, 80, size=2048)``; no port for ICMP.
+
+    ``connect_only``: a TCP handshake is the answer, for servers that are not ours.
+    """
 
     detail: str
     protocol: Protocol
     port: int | None
     size: int = 32
+    connect_only: bool = False
 
 
 Answered = tuple[Cell, Observation]
@@ -78,6 +82,7 @@ def plan(
                 timeout=timeout,
                 source=(origin or {}).get(source),
                 expect=expect,
+                connect_only=kind.connect_only,
             ),
         )
         for source, agent in sources.items()

@@ -226,7 +226,9 @@ class Workloads:
         self, pods: list[PodView], families: Iterable[Family], error: NotSettled
     ) -> Blocked | Inconclusive:
         stuck = [pod for pod in pods if not pod.ready]
-        without = [pod for pod in stuck if any(pod.address(f) is None for f in families)]
+        without = [
+            pod for pod in stuck if not pod.pod_ips or any(pod.address(f) is None for f in families)
+        ]
         if without:
             why = self.last_warning(without[0].name) or without[0].waiting or "no event"
             return Blocked("PODIP-002", f"new pods on {without[0].node} get no address: {why}")

@@ -8,6 +8,7 @@ from helpers.faults import (  # noqa: F401
     controls,
     packets,
     paths,
+    policy,
     routing,
     services,
 )
