@@ -13,6 +13,7 @@ pytest_plugins = [
     "helpers.plugin_outside",
     "helpers.plugin_workloads",
     "helpers.plugin_packets",
+    "helpers.plugin_resilience",
     "helpers.plugin_results",
     "helpers.plugin_prove",
     "reports.collect",

@@ -43,7 +43,7 @@ def rate(agent: Agent, probe: Probe) -> float:
 
 def matrix_seconds(agents: dict[str, Agent]) -> float:
     """All ordered pairs, both families, TCP, UDP and ICMP: 12 cells."""
-    other = {"a": "b", "b": "a"}
+    other = {"p1": "p2", "p2": "p1"}
     batches = {
         agent: [
             Probe(p, host_addresses(other[host]).require(f), None if p is Protocol.ICMP else PORT)
@@ -60,23 +60,23 @@ def matrix_seconds(agents: dict[str, Agent]) -> float:
 def main() -> None:
     with lab_running() as lab:
         for family in FAMILIES:
-            target = host_addresses("b").require(family)
+            target = host_addresses("p2").require(family)
             for protocol in PROTOCOLS:
                 port = None if protocol is Protocol.ICMP else PORT
                 probe = Probe(protocol, target, port, timeout=10)
                 label = f"{protocol} {family}, connect and echo of 32 bytes"
-                measure(label, "probes/s", lambda probe=probe: rate(lab.a, probe))  # type: ignore[misc]
+                measure(label, "probes/s", lambda probe=probe: rate(lab.p1, probe))  # type: ignore[misc]
             measure(
                 f"tcp {family}, bulk of 64 MiB with SHA-256",
                 "MiB/s",
-                lambda t=target: 64 / tcp_bulk(lab.a, t, PORT, BULK).seconds,  # type: ignore[misc]
+                lambda t=target: 64 / tcp_bulk(lab.p1, t, PORT, BULK).seconds,  # type: ignore[misc]
             )
             measure(
                 f"udp {family}, one way, 20 datagrams",
                 "ms",
-                lambda f=family: timed(lambda: one_way(lab.a, lab.b, f, interval=0)),  # type: ignore[misc]
+                lambda f=family: timed(lambda: one_way(lab.p1, lab.p2, f, interval=0)),  # type: ignore[misc]
             )
-        measure("matrix of 12 cells", "ms", lambda: matrix_seconds(lab.agents))
+        measure("matrix of 12 cells", "ms", lambda: matrix_seconds({"p1": lab.p1, "p2": lab.p2}))
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -7,6 +7,7 @@ from helpers.faults import (  # noqa: F401
     configuration,
     controls,
     paths,
+    resilience,
     routing,
     services,
 )

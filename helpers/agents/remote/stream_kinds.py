@@ -43,7 +43,7 @@ class Attempts(Stream):
         self.running: deque[tuple[int, Flow]] = deque()  # oldest first; finished ones too
 
     def send(self, now: float) -> None:
-        self._expire(now)
+        self._expire()
         number = self.ledger.send(now)
         flow = self.flow(number, {**self.spec, "timeout": self.patience})
         flow.start()
@@ -55,15 +55,20 @@ class Attempts(Stream):
             self._finish(number, flow)
 
     def _event(self, number: int, flow: Flow, events: int) -> None:
-        if flow.until <= time.monotonic():
-            flow.expire()  # an answer that comes now was not in time
+        if flow.until <= self.loop.looked:
+            flow.expire()  # it was not there when it was looked for after its time
         else:
             flow.on_event(events)
         if flow.result is not None:
             self._finish(number, flow)
 
-    def _expire(self, now: float) -> None:
-        while self.running and (self.running[0][1].result or self.running[0][1].until <= now):
+    def _expire(self) -> None:
+        """Give up what was not answered in time: by when answers were last taken, not by now.
+
+        A process that was held up finds answers that had come long before it looked.
+        """
+        looked = self.loop.looked
+        while self.running and (self.running[0][1].result or self.running[0][1].until <= looked):
             number, flow = self.running.popleft()
             if flow.result is None:
                 flow.expire()
@@ -84,7 +89,7 @@ class Attempts(Stream):
         self.ledger.fail(number, str(result.get("error")))
 
     def report(self, now: float, *, final: bool) -> Json:
-        self._expire(now)
+        self._expire()
         return super().report(now, final=final)
 
 

@@ -50,6 +50,7 @@ class Loop:
         self.serial = itertools.count()
         self.lease = float(spec["lease"])
         self.asked = time.monotonic()
+        self.looked = 0.0  # when everything had been taken that had arrived before
         self.ended = False
         self.receivers = [Receiver(self, item) for item in spec.get("receivers") or []]
         self.monitors = [MONITORS[item["kind"]](self, item) for item in spec.get("monitors") or []]
@@ -79,16 +80,26 @@ class Loop:
             self.epoll.unregister(sock.fileno())
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            for monitor in self.monitors:
+                monitor.close()
+
+    def _run(self) -> None:
         while not self.ended and time.monotonic() - self.asked < self.lease:
             now = time.monotonic()
             while self.due and self.due[0][0] <= now:
                 self._turn(*self.due[0])
                 now = time.monotonic()
             pause = self.due[0][0] - now if self.due else 0.5
-            for fd, events in self.epoll.poll(max(0.0, min(pause, 0.5)), 256):
+            ready = self.epoll.poll(max(0.0, min(pause, 0.5)), 256)
+            now = time.monotonic()
+            for fd, events in ready:
                 handler = self.handlers.get(fd)  # one before it may have closed it
                 if handler is not None:
                     handler(events)
+            self.looked = now
 
     def _turn(self, at: float, _: int, stream: Any) -> None:
         heapq.heappop(self.due)
