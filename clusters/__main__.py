@@ -89,9 +89,18 @@ def _preflight(options: argparse.Namespace) -> int:
         print(" ".join(preflight.missing_packages()))
         return OK
     own_engine = not preflight.engine_answers()
-    preflight.check(preflight.Plan(engine=own_engine, build=own_engine))
+    preflight.check(preflight.Plan(engine=own_engine, build=own_engine, guests=_guests()))
     print("ready: nothing is missing" + ("" if own_engine else "; your Docker engine is used"))
     return OK
+
+
+def _guests() -> int:
+    """Nodes of the default profile that need a kernel of their own on this machine."""
+    try:
+        from clusters import options
+    except ModuleNotFoundError:  # before packages are installed nothing is known of profiles
+        return 0
+    return options.profile(None, (), None, None).guest_node_count
 
 
 def _up(options: argparse.Namespace) -> int:

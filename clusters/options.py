@@ -8,7 +8,13 @@ from typing import Any, Protocol
 
 from clusters.kernel import observe_kernel
 from clusters.sources import ImageSource
-from clusters.spec import DEFAULT_PROFILE, ClusterSpec, load_profile, profile_names
+from clusters.spec import (
+    DEFAULT_PROFILE,
+    EXISTING_PROFILE,
+    ClusterSpec,
+    load_profile,
+    profile_names,
+)
 
 
 class _Adder(Protocol):
@@ -20,9 +26,8 @@ def add_profile_options(add: _Adder) -> None:
     add(
         "--profile",
         metavar="NAME|PATH",
-        default=DEFAULT_PROFILE,
         help=f"what the cluster is to be: {', '.join(profile_names())}, or a YAML file "
-        f"(default: {DEFAULT_PROFILE})",
+        f"(default: {DEFAULT_PROFILE}; {EXISTING_PROFILE} for an existing cluster)",
     )
     add(
         "--set",
@@ -65,7 +70,7 @@ def field_value(text: str) -> tuple[str, str]:
 
 
 def profile(
-    name: str,
+    name: str | None,
     changes: Sequence[tuple[str, str]],
     kubernetes: str | None,
     calico: str | None,
@@ -76,6 +81,7 @@ def profile(
     """The profile that the options mean.
 
     Args:
+        name: None for the default profile.
         resolve: whether nodes will run on this machine's kernel, which decides ``auto``.
         guests: whether nodes may bring a kernel of their own.
 
@@ -87,7 +93,7 @@ def profile(
         overrides["kubernetes"] = kubernetes.removeprefix("v")
     if calico:
         overrides["calico"] = calico.removeprefix("v")
-    spec = load_profile(name, overrides)
+    spec = load_profile(name or (DEFAULT_PROFILE if resolve else EXISTING_PROFILE), overrides)
     if not resolve:
         return spec
     resolved = spec.resolved(observe_kernel())

@@ -25,6 +25,12 @@ CONTROLLERS = "calico-kube-controllers"
 CNI_KEY = "cni_network_config"
 # BIRD does not run with a VXLAN-only backend: probes that ask for it would fail for ever.
 BIRD_PROBES = ("-bird-live", "-bird-ready")
+# Both probes start a Go program, which takes a guest node a second and more, and ten on a busy
+# machine: asked as on other nodes, they would cost it a third of a processor and kill calico-node.
+GUEST_PROBES = {
+    "livenessProbe": {"periodSeconds": 60, "timeoutSeconds": 30},
+    "readinessProbe": {"periodSeconds": 10, "timeoutSeconds": 30},
+}
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(__[A-Z0-9_]+__)')
 # How a bare placeholder is written while the template is JSON: NUL cannot stand in a manifest, so
 # the mark cannot meet itself. It is spelt the way that JSON spells it, before and after.
@@ -61,6 +67,9 @@ def calico_manifests(
     _set_environment(container, node_environment(spec))
     if not spec.bgp:
         _drop_bird_probes(container)
+    if spec.guest_groups:
+        for probe, settings in GUEST_PROBES.items():
+            container.setdefault(probe, {}).update(settings)
     for workload in (node, controllers):
         for each in _containers(workload):
             each["imagePullPolicy"] = pull_policy

@@ -35,7 +35,7 @@ class Wanted:
     """The options of clusters, typed."""
 
     existing: bool
-    profile: str
+    profile: str | None
     changes: tuple[tuple[str, str], ...]
     kubernetes: str | None
     calico: str | None

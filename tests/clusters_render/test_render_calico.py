@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clusters.kernel import KernelFacts
 from clusters.render_calico import ManifestError, calico_manifests, cni_configuration
 from clusters.spec import ClusterSpec, load_profile
 
@@ -273,3 +274,18 @@ def test_placeholders_inside_and_outside_of_strings_survive() -> None:
     ):
         assert part in edited
     assert cni_configuration(edited) == edited
+
+
+def test_probes_leave_guests_time_to_start_a_program(
+    released_documents: Released, kernel_without_ipvs: KernelFacts
+) -> None:
+    documents = released_documents["3.31.0"]
+    resolved = load_profile("conformance", {"calico": "3.31.0"}).resolved(kernel_without_ipvs)
+    asked = node_container(documents)
+    with_guest = node_container(calico_manifests(documents, resolved))
+    without = node_container(calico_manifests(documents, resolved.without_guests()))
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert without[probe] == asked[probe]
+        assert with_guest[probe]["exec"] == asked[probe]["exec"]
+        assert with_guest[probe]["timeoutSeconds"] == 30
+    assert with_guest["livenessProbe"]["failureThreshold"] == 6
