@@ -17,8 +17,11 @@ from clusters.commands import missing, tail
 from clusters.images.errors import CancelledError, StepFailedError
 
 END_SECONDS = 10.0
-# The kernel kills the child when its builder dies, even by SIGKILL; exec keeps the setting.
-DIES_WITH_BUILDER = ("setpriv", "--pdeathsig", "KILL", "--")
+# The kernel kills the child when its builder dies, even by SIGKILL; exec keeps the setting. One
+# that died before the setting was made is not noticed by it (prctl(2), PR_SET_PDEATHSIG): so the
+# child looks afterwards whether its parent is still the builder.
+DIES_WITH_BUILDER = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c")
+UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
 
 # What the end of a failed command's log says -> what to do about it.
 FIXES: Mapping[str, str] = {
@@ -86,7 +89,7 @@ class Children:
                 if self._cancelled:
                     raise CancelledError
                 child = subprocess.Popen(
-                    [*DIES_WITH_BUILDER, *argv],
+                    [*DIES_WITH_BUILDER, UNLESS_ORPHANED, str(os.getpid()), *argv],
                     cwd=cwd,
                     env={**os.environ, **(env or {})},
                     stdin=subprocess.DEVNULL,

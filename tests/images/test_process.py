@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from clusters.images.errors import CancelledError, StepFailedError
-from clusters.images.process import Children
+from clusters.images.process import DIES_WITH_BUILDER, UNLESS_ORPHANED, Children
 
 REPOSITORY = Path(__file__).parents[2]
 SLEEPER = [sys.executable, "-c", "print('up', flush=True); import signal; signal.pause()"]
@@ -116,6 +116,13 @@ def test_command_dies_with_a_killed_builder(tmp_path: Path) -> None:
         assert _readable(child, seconds=10)
     finally:
         os.close(child)
+
+
+def test_command_of_a_builder_that_died_before_it_began_does_not_run() -> None:
+    someone_else = "1"
+    argv = [*DIES_WITH_BUILDER, UNLESS_ORPHANED, someone_else, "echo", "ran"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def _readable(descriptor: int, seconds: float) -> bool:
