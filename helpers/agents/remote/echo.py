@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.agents.remote.sockets import (
     ANYWHERE,
     CHUNK,
+    IPPROTO_SCTP,
     MAX_HEADER,
     big_buffer,
     listening_socket,
@@ -197,7 +198,12 @@ def op_listen(call: Call) -> None:
     """An extra echo listener of exactly one family: {version, protocol, port, address}."""
     args = call.args
     server = EchoServer(call.agent.name, call.agent.node)
-    add = server.add_udp if args.get("protocol") == "udp" else server.add_tcp
-    port = add(int(args["version"]), int(args.get("port", 0)), args.get("address", ""))
+    version, port = int(args["version"]), int(args.get("port", 0))
+    address, protocol = args.get("address", ""), args.get("protocol", "tcp")
+    if protocol == "udp":
+        port = server.add_udp(version, port, address)
+    else:
+        proto = IPPROTO_SCTP if protocol == "sctp" else 0
+        port = server.add_tcp(version, port, address, proto)
     threading.Thread(target=server.run, daemon=True).start()
     call.emit(0, {"handle": call.keep(server), "port": port})
