@@ -220,12 +220,13 @@ def _on_node(agents: AgentPool, node: str) -> dict[str, Any]:
     agent = agents.nodes[node]
     text = agent.call_one("read_file", path=CNI_CONFIG)["text"]
     return {
-        "proxy_mode": _proxy_mode(agent),
+        "proxy_mode": proxy_mode_now(agent),
         "cni": yaml.safe_load(text) if text else None,  # JSON is YAML
     }
 
 
-def _proxy_mode(agent: Agent) -> str:
+def proxy_mode_now(agent: Agent) -> str:
+    """What kube-proxy on the agent's node answers at this moment; ``none`` when nobody does."""
     # kube-proxy answers on the loopback address of its primary family only.
     for host in ("127.0.0.1", "[::1]"):
         answer = agent.call_one("http_get", url=f"http://{host}:10249/proxyMode")

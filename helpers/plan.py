@@ -229,3 +229,17 @@ def settle(steps: Sequence[Step], what: str) -> None:
     """Like ``programmed``, for a test that compares a whole matrix next and tells more by it."""
     with contextlib.suppress(AssertionError):
         programmed(steps, what)
+
+
+def settle_outcome(steps: Sequence[Step], outcome: Outcome, what: str, *, every: float) -> None:
+    """Like ``settle`` for another outcome than reached; ``every`` seconds between two looks."""
+    wanted = expected(steps, outcome)
+    with contextlib.suppress(AssertionError):
+        eventually(
+            lambda: folded(carry_out(steps)),
+            lambda seen: seen == wanted,
+            within=follows_within(step.agent for step in steps),
+            every=every,
+            describe=Matrix.summary,
+            what=what,
+        )

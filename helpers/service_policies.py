@@ -1,4 +1,4 @@
-"""Services with a traffic policy Local, and with session affinity."""
+"""Services with a traffic policy Local, with session affinity, and without endpoints."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 LOCAL: Final = "Local"
 ON: Final = "dsc/on"  # label of a test's own backends: the node that they are on
+# Seconds. A refusal that comes while connect() still holds the socket is not heard (tcp_v6_err), so
+# that the second SYN, 1 s later, is refused: always so with IPv6 on Linux 6.18, never with IPv4.
+REFUSED_WITHIN: Final = 2.0
+NOBODY: Final = {"app": "nobody"}
+# The kernel sends one refusal a second to one address, and a few more after a silence
+# (icmp_ratelimit): looks that come faster would starve each other.
+REFILL: Final = 3.0  # seconds
 
 
 def backend_on_each(
@@ -136,4 +143,19 @@ def affinity_findings(
         "kube-proxy on the client's node made of it"
         for (source, kind), seen in sorted(sticky.items())
         if len(seen) != 1
+    ]
+
+
+# -- no endpoints ---------------------------------------------------------------------------------
+
+
+def slow_refusals(answered: Iterable[Answered]) -> list[str]:
+    """SVC-015: refusals that came later than ``REFUSED_WITHIN``."""
+    return [
+        f"{cell.detail} from {cell.source} to {cell.target}: refused after "
+        f"{observation.milliseconds / 1000:.1f} s, not within {REFUSED_WITHIN:g} s: the first "
+        "refusal was lost on its way (ICMP errors are filtered or rate-limited)"
+        for cell, observation in answered
+        if observation.outcome is Outcome.REFUSED
+        and observation.milliseconds > REFUSED_WITHIN * 1000
     ]

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from clusters.spec import ClusterSpec
     from helpers.agents.client import Agent
 
-GROUP_LABEL: Final = "dualstack-conformance/group"  # clusters.render_kind puts it on nodes
+# Labels of nodes that clusters.render_kind writes: their group, and the mode of their kube-proxy.
+# kube-proxy's own pods have the second one as well where it is not kubeadm's mode.
+GROUP_LABEL: Final = "dualstack-conformance/group"
+MODE_LABEL: Final = "dualstack-conformance/proxy-mode"
 METRICS_PORT: Final = 10249
 LOOPBACKS: Final = ("127.0.0.1", "[::1]")  # kube-proxy answers on its primary family's only
 MODES: Final = ("iptables", "ipvs", "nftables")

@@ -89,6 +89,15 @@ class Restart(_Data):
         )
 
 
+def signalling(node: str, command: str, signal: str) -> Exec:
+    """Send a signal to the processes of a node that have this name (/proc/PID/comm)."""
+    script = (
+        "for p in /proc/[0-9]*; do read -r c < $p/comm || continue; "
+        '[ "$c" = "$1" ] && kill -"$2" ${p#/proc/}; done; true'
+    )
+    return Exec(node=node, argv=("sh", "-c", script, "sh", command, signal))
+
+
 Step = Annotated[Exec | PodExec | Restart, Field(discriminator="step")]
 
 
@@ -321,11 +330,7 @@ class Frozen(Change):
         self._signal(bench, "CONT")
 
     def _signal(self, bench: Bench, signal: str) -> None:
-        script = (
-            "for p in /proc/[0-9]*; do read -r c < $p/comm || continue; "
-            '[ "$c" = "$1" ] && kill -"$2" ${p#/proc/}; done; true'
-        )
-        bench.shell(self.node, script, self.command, signal)
+        signalling(self.node, self.command, signal).run(bench)
 
 
 class Command(Change):

@@ -13,10 +13,12 @@ from helpers.faults.bench import Bench, FaultError
 from helpers.faults.changes import File, NftTable, Restart, Rule, Step
 from helpers.faults.objects import Patch
 from helpers.model import Family
+from helpers.service_proxy_config import MODE_LABEL
 
 SYSTEM: Final = "kube-system"
 CALICO_NODE: Final = "k8s-app=calico-node"
 KUBE_PROXY: Final = "k8s-app=kube-proxy"
+IPVS_CONFIG: Final = "kube-proxy-ipvs"  # ConfigMap of nodes in ipvs mode beside others
 CONFLIST: Final = "/etc/cni/net.d/10-calico.conflist"
 CALICO_CRD: Final = "crd.projectcalico.org/v1"
 POOL: Final = {Family.IPV4: "default-ipv4-ippool", Family.IPV6: "default-ipv6-ippool"}
@@ -57,22 +59,33 @@ def conflist(bench: Bench, node: str, key: str, value: Any, *, ipam: bool = True
 
 
 def kube_proxy_config(
-    bench: Bench, change: Callable[[dict[str, Any]], None], *, restart: str | None = "all"
+    bench: Bench,
+    change: Callable[[dict[str, Any]], None],
+    *,
+    name: str = "kube-proxy",
+    restart: str | None = "all",
 ) -> Patch:
-    """kube-proxy's configuration, changed; ``restart``: all, one node's, or None."""
-    found = bench.kube.get("v1", "ConfigMap", "kube-proxy", SYSTEM)
+    """A kube-proxy's configuration, changed.
+
+    Args:
+        name: of the ConfigMap.
+        restart: the kube-proxies that start anew: ``all`` that read it, those of one node, or None.
+    """
+    found = bench.kube.get("v1", "ConfigMap", name, SYSTEM)
     if found is None:
-        raise FaultError("there is no ConfigMap kube-system/kube-proxy")
+        raise FaultError(f"there is no ConfigMap {SYSTEM}/{name}")
     config = yaml.safe_load(found["data"]["config.conf"])
     change(config)
     node = None if restart == "all" else restart
     steps: tuple[Step, ...] = ()
     if restart is not None:
-        steps = (Restart(namespace=SYSTEM, selector=KUBE_PROXY, node=node),)
+        mode = name.removeprefix("kube-proxy-")
+        which = f"!{MODE_LABEL}" if mode == name else f"{MODE_LABEL}={mode}"
+        steps = (Restart(namespace=SYSTEM, selector=f"{KUBE_PROXY},{which}", node=node),)
     return Patch(
         api_version="v1",
         kind="ConfigMap",
-        name="kube-proxy",
+        name=name,
         namespace=SYSTEM,
         patch={"data": {"config.conf": yaml.safe_dump(config)}},
         then=steps,

@@ -8,6 +8,7 @@ from helpers.faults.bench import Bench
 from helpers.faults.changes import Exec, Sysctl
 from helpers.faults.common import (
     CALICO_CRD,
+    IPVS_CONFIG,
     NFT,
     POOL,
     SYSTEM,
@@ -90,7 +91,12 @@ def kube_proxy_knows_ipv4_only(bench: Bench) -> Plan:
     def change(config: dict[str, Any]) -> None:
         config["clusterCIDR"] = str(bench.cluster.spec.pod_cidr(Family.IPV4))
 
-    return Plan([kube_proxy_config(bench, change)])
+    names = [
+        name
+        for name in ("kube-proxy", IPVS_CONFIG)
+        if bench.kube.get("v1", "ConfigMap", name, SYSTEM)
+    ]
+    return Plan([kube_proxy_config(bench, change, name=name) for name in names])
 
 
 @plants("F09")

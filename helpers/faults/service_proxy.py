@@ -7,10 +7,22 @@ A Service of the fault's own is there before that, so that both families have so
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
+from helpers.agents.deploy import NODE_PORT
 from helpers.faults.bench import Bench, FaultError
-from helpers.faults.changes import Change, Command, Frozen, Sysctl
+from helpers.faults.changes import (
+    Change,
+    Command,
+    Frozen,
+    NftTable,
+    PodExec,
+    Restart,
+    Rule,
+    Sysctl,
+    signalling,
+)
+from helpers.faults.common import IPVS_CONFIG, KUBE_PROXY, SYSTEM, kube_proxy_config
 from helpers.faults.objects import Patch, Whole
 from helpers.faults.plans import Plan, plants
 from helpers.model import FAMILIES, DualAddresses, Family
@@ -30,11 +42,15 @@ def ipvs_node(bench: Bench) -> str:
     Raises:
         FaultError: there is none.
     """
-    groups = {g.name for g in bench.cluster.spec.nodes if g.proxy_mode.value == "ipvs"}
-    for node in bench.nodes:
-        if node.labels.get(GROUP_LABEL) in groups:
-            return node.name
+    for node in ipvs_nodes(bench):
+        return node
     raise FaultError("no node is declared to run kube-proxy in ipvs mode")
+
+
+def ipvs_nodes(bench: Bench) -> list[str]:
+    """All nodes that are declared to run kube-proxy in ipvs mode."""
+    groups = {g.name for g in bench.cluster.spec.nodes if g.proxy_mode.value == "ipvs"}
+    return [node.name for node in bench.nodes if node.labels.get(GROUP_LABEL) in groups]
 
 
 def _own_service() -> Whole:
@@ -85,6 +101,13 @@ def _frozen_with_own_service(bench: Bench, node: str) -> Iterator[Change]:
 
 def _shell(script: str) -> tuple[str, ...]:
     return ("sh", "-c", script)
+
+
+@plants("F24")
+def kube_proxy_stands_still(bench: Bench) -> Plan:
+    """That of the worker, and that of a node in ipvs mode; then a Service is made."""
+    nodes = dict.fromkeys([bench.worker, *ipvs_nodes(bench)[:1]])
+    return Plan([*(Frozen(node=node, command="kube-proxy") for node in nodes), _own_service()])
 
 
 @plants("PRX-001/address")
@@ -195,3 +218,59 @@ def an_ipset_of_ipv6_is_empty(bench: Bench) -> Plan:
         )
 
     return Plan(changes())
+
+
+@plants("PRX-006/exposed")
+def host_sockets_show_on_cluster_ips(bench: Bench) -> Plan:
+    """What a node is asked on a clusterIP and the node agent's TCP port, the node itself answers.
+
+    KUBE-IPVS-FILTER is left alone: kube-proxy repairs it, and must go on for the test's Services.
+    """
+    node = (ipvs_nodes(bench) or [bench.worker])[0]
+    services = bench.cluster.spec.service_cidr(Family.IPV6)
+    own = bench.address(node, Family.IPV6)
+    rule = f"ip6 daddr {services} tcp dport {NODE_PORT} dnat to {own}"
+    hooks = ("prerouting", "output")
+    rules = tuple(Rule(hook=hook, priority=-110, type="nat", rule=rule) for hook in hooks)
+    return Plan([NftTable(node=node, family=Family.IPV6, rules=rules)])
+
+
+@plants("F07")
+def kube_proxy_runs_another_mode(bench: Bench) -> Plan:
+    """iptables instead of ipvs, and nothing of ipvs left."""
+    node = ipvs_node(bench)
+    cleanup = PodExec(
+        namespace=SYSTEM,
+        selector=KUBE_PROXY,
+        container="kube-proxy",
+        argv=("/usr/local/bin/kube-proxy", "--cleanup"),
+        node=node,
+    )
+    # Frozen first: what is cleaned up it would program again before it ends.
+    steps = (
+        signalling(node, "kube-proxy", "STOP"),
+        cleanup,
+        Restart(namespace=SYSTEM, selector=KUBE_PROXY, node=node),
+    )
+
+    def change(config: dict[str, Any]) -> None:
+        config["mode"] = "iptables"
+
+    changed = kube_proxy_config(bench, change, name=IPVS_CONFIG, restart=None)
+    return Plan([changed.model_copy(update={"then": steps})])
+
+
+@plants("PRX-009/leftover")
+def an_ipset_of_ipvs_stays(bench: Bench) -> Plan:
+    """One that no kube-proxy knows, so that none removes it."""
+    name = "KUBE-6-DSFAULT"
+    return Plan(
+        [
+            Command(
+                node=ipvs_node(bench),
+                do=("ipset", "create", name, "hash:ip", "family", "inet6"),
+                undo=("ipset", "destroy", name),
+                look=_shell(f"ipset list -n | grep {name}"),
+            )
+        ]
+    )

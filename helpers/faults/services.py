@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from helpers.faults.bench import Bench, FaultError
-from helpers.faults.changes import Frozen, Restart
+from helpers.faults.changes import Restart
 from helpers.faults.common import SYSTEM, kube_proxy_config
 from helpers.faults.objects import Patch, Whole
 from helpers.faults.plans import Plan, plants
@@ -39,11 +39,6 @@ def dns_suppresses_ipv6(bench: Bench) -> Plan:
             )
         ]
     )
-
-
-@plants("F24")
-def kube_proxy_stands_still(bench: Bench) -> Plan:
-    return Plan([Frozen(node=bench.worker, command="kube-proxy")])
 
 
 @plants("R5")

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from helpers.faults.bench import Bench, FaultError
-from helpers.faults.changes import Change
+from helpers.faults.changes import Change, NftTable, Rule
 from helpers.faults.common import nft
 from helpers.faults.objects import Whole
 from helpers.faults.plans import Plan, plants
-from helpers.model import Family
+from helpers.model import FAMILIES, Family
 from helpers.service_external import RANGES
 
 ADMISSION: Final = "admissionregistration.k8s.io/v1"
@@ -81,6 +81,28 @@ def impossible_families_are_made_possible(_: Bench) -> Plan:
     )
 
 
+@plants("SVC-008/drop")
+def sctp_is_dropped(bench: Bench) -> Plan:
+    drop = ("forward", -10, "meta l4proto sctp drop")
+    return Plan([nft(node, family, drop) for node in bench.names for family in FAMILIES])
+
+
+@plants("SVC-011/source")
+def clients_of_node_ports_are_masqueraded(bench: Bench) -> Plan:
+    """What comes from the outside's networks and was translated leaves to pods as the node."""
+    outside = bench.cluster.outside
+    if outside is None:
+        raise FaultError("the cluster has no host outside")
+    source = outside.internet.require(Family.IPV6)
+    rule = Rule(
+        hook="postrouting",
+        priority=90,
+        type="nat",
+        rule=f'ip6 saddr {source} ct status dnat oifname "cali*" masquerade',
+    )
+    return Plan([NftTable(node=node, family=Family.IPV6, rules=(rule,)) for node in bench.names])
+
+
 @plants("SVC-011/external")
 def external_policies_are_lost(_: Bench) -> Plan:
     return Plan(_lost("externalTrafficPolicy", "Cluster"))
@@ -108,6 +130,32 @@ def external_addresses_are_dropped(bench: Bench) -> Plan:
     """Before anything translates them, on one worker and in IPv6."""
     drop = f"ip6 daddr {RANGES[Family.IPV6]} drop"
     return Plan([nft(bench.worker, Family.IPV6, ("prerouting", -310, drop))])
+
+
+@plants("SVC-015/silence")
+def refusals_are_lost(bench: Bench) -> Plan:
+    """Refusals of a node's rules are ICMP errors that the node itself sends."""
+    rules = {
+        Family.IPV4: "icmp type destination-unreachable icmp code port-unreachable drop",
+        Family.IPV6: "icmpv6 type destination-unreachable drop",
+    }
+    return Plan(
+        [
+            nft(node, family, ("output", -10, rule), ("output", -9, "tcp flags rst drop"))
+            for node in bench.names
+            for family, rule in rules.items()
+        ]
+    )
+
+
+@plants("SVC-016/hairpin")
+def masqueraded_hairpins_are_dropped(bench: Bench) -> Plan:
+    """A pod's request that left for a Service and comes back to pods as the node's."""
+    worker = bench.worker
+    (block, *_) = bench.blocks(worker, Family.IPV6)
+    node = bench.address(worker, Family.IPV6)
+    rule = f'ct status dnat ct original ip6 saddr {block} ip6 saddr {node} oifname "cali*" drop'
+    return Plan([nft(worker, Family.IPV6, ("postrouting", 110, rule))])
 
 
 @plants("SVC-018/api")

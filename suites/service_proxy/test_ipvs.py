@@ -11,11 +11,14 @@ from helpers.agents.pool import AgentPool
 from helpers.evidence import Evidence
 from helpers.facts import Facts
 from helpers.findings import demand_none
+from helpers.ipvs.leaving import Leaving, drained
 from helpers.ipvs.nodes import Findings, Look, Watched, ipvs_nodes
+from helpers.ipvs.variety import come_and_go
 from helpers.kube import Kube
 from helpers.model import FAMILIES, Family
 from helpers.proxy_tables import lasting
 from helpers.services import agent_service
+from helpers.waiting import consistently, eventually
 from helpers.workloads import Workloads
 
 if TYPE_CHECKING:
@@ -89,6 +92,27 @@ def test_prx_002_virtual_servers_equal_the_services(
         evidence.attach(f"ipvsadm-{node}.txt", done["stdout"] or done["stderr"], always=True)
 
 
+@pytest.mark.timeout(400)
+def test_prx_002_kernel_follows_services_that_come_and_go(
+    family: Family, cluster: Cluster, watched: Watched, workloads: Workloads
+) -> None:
+    """While Services of all kinds come and go the kernel holds exactly what they ask for.
+
+    Given: more than 20 Services: dual-stack in both orders, single-stack of each family,
+        headless, NodePort, session affinity, policies Local, without endpoints, UDP, SCTP, named
+        ports, externalIPs, load balancer; made, half of them deleted, made again, all deleted.
+    Then: after each step addresses of kube-ipvs0, virtual servers, real servers and ipsets of
+        this family are those of the API in time.
+    Source: pkg/proxy/ipvs.
+    """
+    found = come_and_go(
+        cluster.state,
+        workloads,
+        lambda step, one: _wrong(watched, lambda look: look.everything(one), f"{one}, {step}"),
+    )
+    demand_none(found[family])
+
+
 def test_prx_003_real_servers_equal_the_endpoints(
     family: Family, watched: Watched, workloads: Workloads
 ) -> None:
@@ -106,6 +130,42 @@ def test_prx_003_real_servers_equal_the_endpoints(
         lambda look: {**look.backends(family), **look.sysctls()},
         "real servers equal the usable endpoints",
     )
+
+
+@pytest.mark.timeout(300)
+def test_prx_003_a_leaving_backend_drains(
+    family: Family, watched: Watched, agents: AgentPool, workloads: Workloads
+) -> None:
+    """A backend that leaves a Service gets weight 0 and keeps its connections.
+
+    Given: a Service with two backends, and a pod on each ipvs node with an open connection.
+    Then: when the backend of that connection leaves the Service, its real server has weight 0 for
+        TCP and is gone for UDP in time; it stays so, and the connection goes on.
+    Source: pkg/proxy/ipvs/graceful_termination.go.
+    """
+    first, *_, last = agents.pods
+    for node in watched.settings:
+        leave = Leaving.begin(workloads, agents, node, [first, last], family, watched.within)
+        leave.retire()
+        eventually(
+            leave.weights,
+            drained,
+            within=watched.within,
+            describe=str,
+            what=f"{node} drains {leave.gone.name}",
+        )
+        consistently(
+            leave.weights,
+            drained,
+            during=STAYS_FOR,
+            describe=str,
+            what=f"{leave.gone.name} is drained only",
+        )
+        report = leave.end()
+        assert report["alive"], (
+            f"{node}: the connection to {leave.gone.name}, which left the Service, was cut: "
+            f"{report['error']}"
+        )
 
 
 def test_prx_004_ipsets_of_both_families_are_twins(watched: Watched, workloads: Workloads) -> None:

@@ -13,6 +13,7 @@ from helpers.ipvs.kernel import (
     parse_servers,
     parse_sets,
 )
+from helpers.ipvs.leaving import Weights, drained
 
 PROC = """\
 IP Virtual Server version 1.2.1 (size=4096)
@@ -74,3 +75,26 @@ create cali40masq-ipam-pools hash:net family inet hashsize 1024 maxelem 1048576
         "KUBE-NODE-PORT-TCP": KernelSet("bitmap:port", "", frozenset({"30080"})),
         "cali40masq-ipam-pools": KernelSet("hash:net", "inet", frozenset()),
     }
+
+
+def test_a_backend_that_leaves() -> None:
+    tcp = VirtualServer("tcp", ip_address("fd00:10:96::1"), 80)
+    udp = VirtualServer("udp", ip_address("fd00:10:96::1"), 80)
+    gone, stays = (RealServer(ip_address(f"fd00:10:244::{n}"), 8080) for n in (1, 2))
+    one, none = Destination("Masq", 1, 0), Destination("Masq", 0, 1)
+
+    def seen(leaving_tcp: Destination | None, leaving_udp: Destination | None) -> Weights:
+        servers = {
+            tcp: Serving("rr", real={stays: one, **({gone: leaving_tcp} if leaving_tcp else {})}),
+            udp: Serving("rr", real={stays: one, **({gone: leaving_udp} if leaving_udp else {})}),
+        }
+        return Weights.of(servers, [tcp, udp], gone, stays)
+
+    assert drained(seen(none, None))
+    assert not drained(seen(one, None))
+    assert not drained(seen(None, None))  # the open connection has lost its real server
+    assert not drained(seen(none, none))
+    assert str(seen(none, None)) == (
+        "leaving tcp weight 0, udp absent; staying tcp weight 1, udp weight 1"
+    )
+    assert not drained(Weights.of({}, [tcp, udp], gone, stays))

@@ -16,6 +16,7 @@ from helpers.service_policies import (
     Locality,
     affinity_findings,
     preserved_source_findings,
+    slow_refusals,
 )
 from helpers.service_records import default_findings
 from helpers.service_refusals import (
@@ -136,6 +137,13 @@ class TestAffinity:
     def test_without_a_twin_that_spreads_nothing_is_proved(self) -> None:
         with pytest.raises(Inconclusive, match="tcp from pod on a"):
             affinity_findings({self.KEY: {"x"}}, {self.KEY: {"y"}})
+
+
+def test_late_refusals() -> None:
+    fast = (CELL, observation(Outcome.REFUSED, milliseconds=20))
+    late = (OTHER, observation(Outcome.REFUSED, milliseconds=2010))
+    (text,) = slow_refusals([fast, late])
+    assert "to node b: refused after 2.0 s, not within 2 s" in text
 
 
 def test_drawn_addresses_are_in_the_documentation_ranges() -> None:
