@@ -36,6 +36,7 @@ class Departure:
     Attributes:
         node_addresses: the node's own addresses of the family, InternalIP first.
         seen: source addresses that the outside saw.
+        answered: a connection to the outside got its answer back to the pod.
     """
 
     pod: str
@@ -43,6 +44,7 @@ class Departure:
     address: IPAddress
     node_addresses: tuple[IPAddress, ...]
     seen: frozenset[IPAddress]
+    answered: bool = True
 
 
 def source_findings(
@@ -110,38 +112,49 @@ def own_addresses(node: Agent, family: Family) -> frozenset[IPAddress]:
 def departures(
     agents: AgentPool, outside: Agent, nodes: Iterable[NodeView], family: Family
 ) -> list[Departure]:
-    """Let a pod on each node send TCP and one-way UDP outside, and ask the outside who it was.
-
-    The datagrams are one-way: the outside's own sightings decide, so that a lost answer hides
-    nothing.
-
-    Raises:
-        Blocked: by PODIP-002, when a pod has no address of the family.
-        Inconclusive: an agent was lost or could not send.
-    """
+    """Let a pod on each node send outside; see ``departure``."""
     target = outside.addresses.require(family)
     internal = {node.name: node.internal_ips.of(family) for node in nodes}
 
     def depart(name: str) -> Departure:
-        pod = agents.pods[name]
-        address = pod_address(pod, family)
-        (tcp,) = probes.run(pod, [Probe(Protocol.TCP, target, outside.port)])
-        if tcp.outcome is Outcome.INCONCLUSIVE:
-            raise Inconclusive(f"{pod.name}: {tcp}")
-        seen = set(one_way(pod, outside, family, DATAGRAMS, target).sources)
-        if tcp.peer_seen is not None:
-            seen.add(tcp.peer_seen)
-        first = internal.get(name)
-        others = own_addresses(agents.nodes[name], family) - {first}
-        return Departure(
-            pod=pod.identity,
-            node=name,
-            address=address,
-            node_addresses=(*([first] if first else []), *sorted(others)),
-            seen=frozenset(seen),
-        )
+        return departure(agents.pods[name], agents.nodes[name], internal.get(name), outside, target)
 
     return list(on_each(agents.pods, depart).values())
+
+
+def departure(
+    pod: Agent, node: Agent, internal: IPAddress | None, outside: Agent, target: IPAddress
+) -> Departure:
+    """Let a pod send TCP and one-way UDP outside, and ask the outside who it was.
+
+    The datagrams are one-way: the outside's own sightings decide, so that a lost answer hides
+    nothing.
+
+    Args:
+        internal: the node's InternalIP of the family.
+        target: one of the outside's addresses.
+
+    Raises:
+        Blocked: by PODIP-002, when the pod has no address of the family.
+        Inconclusive: an agent was lost or could not send.
+    """
+    family = Family.of(target)
+    address = pod_address(pod, family)
+    (tcp,) = probes.run(pod, [Probe(Protocol.TCP, target, outside.port)])
+    if tcp.outcome is Outcome.INCONCLUSIVE:
+        raise Inconclusive(f"{pod.name}: {tcp}")
+    seen = set(one_way(pod, outside, family, DATAGRAMS, target).sources)
+    if tcp.peer_seen is not None:
+        seen.add(tcp.peer_seen)
+    others = own_addresses(node, family) - {internal}
+    return Departure(
+        pod=pod.identity,
+        node=str(pod.node),
+        address=address,
+        node_addresses=(*([internal] if internal else []), *sorted(others)),
+        seen=frozenset(seen),
+        answered=tcp.reached,
+    )
 
 
 def inbound_findings(answered: Iterable[Answered], own: IPAddress) -> list[str]:

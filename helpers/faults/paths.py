@@ -9,7 +9,9 @@ from helpers.faults.bench import Bench, FaultError
 from helpers.faults.changes import Command, NftTable, PodCommand, Rule, Sysctl
 from helpers.faults.common import ICMP, NFT, nft, pool
 from helpers.faults.plans import Plan, plants, plants_twins
+from helpers.listeners import PORTS
 from helpers.model import Family
+from helpers.own_pools import RANGES
 
 PODS: Final = 'iifname "cali*"'
 SET: Final = "{{ {} }}"  # how nft writes a set
@@ -114,6 +116,55 @@ def no_proxy_for_neighbours(bench: Bench, family: Family) -> Plan:
     return Plan([Sysctl(node=bench.worker, name=name, value="0")])
 
 
+@plants_twins("CONN-004/sctp", "CONN-004/sctp-ipv4")
+def sctp_is_dropped(bench: Bench, family: Family) -> Plan:
+    return everywhere(bench, family, ("forward", -10, "meta l4proto sctp drop"))
+
+
+@plants_twins("CONN-010/rate", "CONN-010/rate-ipv4")
+def new_flows_are_limited(bench: Bench, family: Family) -> Plan:
+    rule = f"{PODS} ct state new limit rate over 20/second drop"
+    return everywhere(bench, family, ("forward", -10, rule))
+
+
+# Listens on a port over one family, and asks the pod's own listener over the other.
+RELAY: Final = """
+import socket, sys, threading
+port, here, there = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+family = socket.AF_INET6 if ":" in here else socket.AF_INET
+server = socket.create_server((here, port), family=family)
+def pump(a, b):
+    while data := a.recv(65536):
+        b.sendall(data)
+def serve(one):
+    other = socket.create_connection((there, port))
+    threading.Thread(target=pump, args=(one, other), daemon=True).start()
+    pump(other, one)
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+ANY: Final = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}  # noqa: S104
+LOOPBACK: Final = {Family.IPV4: "127.0.0.1", Family.IPV6: "::1"}
+
+
+@plants_twins("CONN-013/relay", "CONN-013/relay-ipv4")
+def a_relay_translates_in_a_pod(bench: Bench, family: Family) -> Plan:
+    pod = bench.agent_pod(bench.worker)
+    told = f"{PORTS[family.other]} {ANY[family]} {LOOPBACK[family.other]}"
+    start = f'setsid python3 -c "$1" {told} </dev/null >/dev/null 2>&1 & echo $! > /tmp/relay'
+    return Plan(
+        [
+            PodCommand(
+                namespace=pod.namespace,
+                pod=pod.name,
+                do=("sh", "-c", start, "sh", RELAY),
+                undo=("sh", "-c", "kill $(cat /tmp/relay) 2>/dev/null; rm -f /tmp/relay; true"),
+                look=("sh", "-c", "test -e /tmp/relay && echo relay || true"),
+            )
+        ]
+    )
+
+
 # -- pods and nodes --------------------------------------------------------------------------------
 
 
@@ -187,6 +238,19 @@ def outside_opens_nothing(bench: Bench, family: Family) -> Plan:
     source = _outside(bench, family)
     rule = f'{NFT[family]} saddr {source} oifname "cali*" ct state new drop'
     return everywhere(bench, family, ("forward", -10, rule))
+
+
+@plants("EGR-005/untracked")
+def pods_of_the_pool_are_not_tracked(bench: Bench) -> Plan:
+    rule = ("prerouting", -310, f"ip6 saddr {RANGES[Family.IPV6]} notrack")
+    return everywhere(bench, Family.IPV6, rule)
+
+
+@plants_twins("EGR-006/masquerade", "EGR-006/masquerade-ipv4")
+def everything_of_the_pool_is_masqueraded(bench: Bench, family: Family) -> Plan:
+    rule = f'{NFT[family]} saddr {RANGES[family]} oifname "eth0" masquerade'
+    made = Rule(hook="postrouting", priority=90, rule=rule, type="nat")
+    return Plan([NftTable(node=node, family=family, rules=(made,)) for node in bench.names])
 
 
 # -- packets ---------------------------------------------------------------------------------------

@@ -5,32 +5,105 @@ from __future__ import annotations
 from typing import Final
 
 from helpers.faults.bench import Bench
-from helpers.faults.common import CALICO_CRD
-from helpers.faults.objects import Whole
-from helpers.faults.plans import Plan, plants
+from helpers.faults.changes import Command, Exec, Restart
+from helpers.faults.common import CALICO_CRD, CALICO_NODE, SYSTEM, calico_environment
+from helpers.faults.objects import Patch, Whole
+from helpers.faults.plans import Plan, plants, plants_twins
+from helpers.host_endpoints import LABEL
+from helpers.model import Family
 from helpers.policy.objects import Object, global_policy
 
-TIER: Final = "dsfault"
+# Felix leaves the chains that it no longer programs. Only where it was told to: this runs after
+# healing as well.
+FLUSH: Final = """
+grep -qz FELIX_IPV6SUPPORT=false /proc/"$(pgrep -o -f 'calico-node -felix')"/environ || exit 0
+for t in raw mangle nat filter; do
+    ip6tables-save -t $t | grep -v cali | ip6tables-restore -T $t
+done
+"""
 
 
-@plants("F25")
-def ipv6_is_allowed_ahead_of_all_policies(_: Bench) -> Plan:
-    """In a tier of its own, which passes IPv4 on.
+def ahead_of_all(name: str, rule: Object, selector: str = "all()") -> Plan:
+    """A policy that is asked before all others, with one rule for both directions.
 
-    A policy of the default tier that says nothing of IPv4 would deny it to every pod that no other
-    policy selects: what no rule of a tier matches is denied at its end.
+    In a tier of its own, which passes on what the rule does not match: in the default tier the
+    policy would deny everything else to pods and hosts that no other policy selects.
     """
+    tier_name = f"dsfault-{name}"
     tier: Object = {
         "apiVersion": CALICO_CRD,
         "kind": "Tier",
-        "metadata": {"name": TIER},
+        "metadata": {"name": tier_name},
         "spec": {"order": 1, "defaultAction": "Pass"},
     }
-    rules: list[Object] = [{"action": "Allow", "ipVersion": 6}]
-    policy = global_policy("allow-ipv6", "all()", order=0, ingress=rules, egress=rules, tier=TIER)
+    policy = global_policy(name, selector, order=0, ingress=[rule], egress=[rule], tier=tier_name)
     return Plan([_made("Tier", tier), _made("GlobalNetworkPolicy", policy)])
 
 
 def _made(kind: str, manifest: Object) -> Whole:
     name = manifest["metadata"]["name"]
     return Whole(api_version=CALICO_CRD, kind=kind, name=name, manifest=manifest)
+
+
+@plants("F05")
+def felix_without_ipv6_everywhere(bench: Bench) -> Plan:
+    template = {"spec": {"containers": calico_environment(bench, {"FELIX_IPV6SUPPORT": "false"})}}
+    flush = tuple(Exec(node=node, argv=("sh", "-c", FLUSH)) for node in bench.names)
+    restart = Restart(namespace=SYSTEM, selector=CALICO_NODE)
+    return Plan(
+        [
+            Patch(
+                api_version="apps/v1",
+                kind="DaemonSet",
+                name="calico-node",
+                namespace=SYSTEM,
+                patch={
+                    "spec": {
+                        "updateStrategy": {"type": "OnDelete", "rollingUpdate": None},
+                        "template": template,
+                    }
+                },
+                then=(restart, *flush),
+            )
+        ]
+    )
+
+
+@plants_twins("F25", "NPOL-001/ipv4")
+def a_family_is_allowed_ahead_of_all_policies(_: Bench, family: Family) -> Plan:
+    return ahead_of_all(f"allow-{family}", {"action": "Allow", "ipVersion": family.version})
+
+
+@plants_twins("NPOL-008/port", "NPOL-008/port-ipv4")
+def a_port_beside_a_range_is_allowed(_: Bench, family: Family) -> Plan:
+    port = {"protocol": "UDP", "destination": {"ports": [8083]}}
+    return ahead_of_all(f"port-{family}", {"action": "Allow", "ipVersion": family.version, **port})
+
+
+@plants("NPOL-009/type")
+def another_icmpv6_type_is_allowed(_: Bench) -> Plan:
+    rule = {"action": "Allow", "ipVersion": 6, "protocol": "ICMPv6", "icmp": {"type": 139}}
+    return ahead_of_all("icmpv6", rule)
+
+
+@plants("NPOL-010/solicitations")
+def solicitations_to_host_endpoints_are_denied(_: Bench) -> Plan:
+    rule = {"action": "Deny", "ipVersion": 6, "protocol": "ICMPv6", "icmp": {"type": 135}}
+    return ahead_of_all("solicitations", rule, f"{LABEL} == 'true'")
+
+
+@plants("NPOL-012/headers")
+def extension_headers_pass_ahead_of_policy(bench: Bench) -> Plan:
+    """Ahead of Felix's own rule, which it puts first again when it looks after 180 s."""
+    rule = ("FORWARD", "-m", "ipv6header", "--header", "hop,dst", "--soft", "-j", "ACCEPT")
+    table = ("ip6tables", "-w")
+    return Plan(
+        [
+            Command(
+                node=bench.worker,
+                do=(*table, "-I", rule[0], "1", *rule[1:]),
+                undo=(*table, "-D", *rule),
+                look=("sh", "-c", "ip6tables -w -S FORWARD | grep ipv6header"),
+            )
+        ]
+    )

@@ -1,4 +1,4 @@
-"""What no policy takes from a pod and its own node: NPOL-006."""
+"""What no policy takes from a pod and its own node: NPOL-006, NPOL-007."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from helpers.gates import require_node_pairs
 from helpers.model import Family
 from helpers.policy.bench import FLOWS, NAME, Bench
 from helpers.policy.node import (
+    asked_by_kubelet,
+    demand_probed,
     forget_neighbours,
     neighbour_findings,
     seen_once,
 )
 from helpers.policy.objects import from_peers, pods_labelled, to_peers
-from helpers.policy.table import require_open, settled, table
+from helpers.policy.table import held, require_open, settled, table
 from helpers.verdicts import Inconclusive
+from helpers.workloads import Workloads
 
 if TYPE_CHECKING:
     from clusters.api import Cluster
@@ -63,3 +66,30 @@ def test_npol_006_neighbour_discovery_works_under_deny_all(
             seen_once(truth, NDP_HINT)
             findings = neighbour_findings(pod, node, family)
             demand_none(findings)
+
+
+def test_npol_007_the_own_node_is_never_kept_out(
+    family: Family, cluster: Cluster, agents: AgentPool, bench: Bench, workloads: Workloads
+) -> None:
+    """The node of a pod and its kubelet reach it under deny-all; other nodes do not.
+
+    Given: a pod under deny-all in both directions, and on the same node a pod whose readiness is
+        kubelet's TCP probe of the first one's address of this family
+    Then: kubelet's probe succeeds and goes on succeeding; TCP, UDP and echo from the node itself
+        are answered; pods of the same node, other nodes and the outside are kept out
+    Source: Kubernetes NetworkPolicy (traffic from the own node is always allowed); Calico felix
+        rules/static.go
+    """
+    require_node_pairs(cluster.state, agents, family)
+    pod = bench.protected
+    own = {f"node {pod.node}": agents.nodes[pod.node]}
+    others = table(bench.to_pod(bench.clients(pod, family), pod, family, FLOWS), lambda _: False)
+    truth = others | table(bench.to_pod(own, pod, family, FLOWS), lambda _: True)
+    require_open(others)
+
+    with bench.enforced([bench.policy(pod, ingress=[], egress=[])]):
+        asker = workloads.create_pod(pod.node, mutate=asked_by_kubelet(pod.address(family)))
+        what = "deny-all; the node's own packets are no policy's to drop"
+        settled(truth, what)
+        held(truth, what)
+        demand_probed(workloads, asker, pod, truth)

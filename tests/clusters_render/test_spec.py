@@ -30,7 +30,7 @@ def test_shipped_profile_is_valid_and_carries_its_file_name(name: str) -> None:
     spec = load_profile(name)
     assert spec.name == name
     assert spec.about
-    assert spec.native
+    assert spec.native is (name != "vxlan")
     assert ClusterSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
@@ -41,6 +41,7 @@ def test_shipped_profiles_are_the_documented_ones() -> None:
         "ipv6-primary",
         "native",
         "quick",
+        "vxlan",
     ]
 
 
@@ -109,7 +110,7 @@ def test_file_that_is_no_profile(tmp_path: Path, content: str, expected: str) ->
 def test_unknown_profile_names_the_close_one_and_all() -> None:
     with pytest.raises(SpecError, match="did you mean native") as error:
         load_profile("nativ")
-    assert "blog-3.11, conformance, ipv6-primary, native, quick" in str(error.value)
+    assert "blog-3.11, conformance, ipv6-primary, native, quick, vxlan" in str(error.value)
 
 
 def test_missing_file_is_named() -> None:

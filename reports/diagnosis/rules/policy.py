@@ -95,7 +95,7 @@ RULES: Final = (
     ),
     Rule(
         name="global-policy-allows-family",
-        faults=("F25",),
+        faults=("F25", "NPOL-001/ipv4"),
         depth=Depth.SETTING,
         cause="GlobalNetworkPolicy {policy} allows all {ip} ahead of namespace policy: {ip} "
         "bypasses default-deny{enforced} (Felix IPv6 is on)",
