@@ -6,6 +6,7 @@ from helpers.faults import (  # noqa: F401
     addresses,
     configuration,
     controls,
+    packets,
     paths,
     policy,
     routing,
