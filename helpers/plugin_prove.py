@@ -28,6 +28,7 @@ from helpers.faults.expectations import (
 from helpers.plugin_clusters import NO_CLUSTER, clusters_of
 from helpers.plugin_results import SUITES, run_directory
 from helpers.prove import Finding, Prover
+from helpers.prove_campaign import Campaign
 from helpers.prove_session import Session
 
 PROPERTY: Final = "dsc-proof"  # name of the record among a report's user properties
@@ -37,8 +38,7 @@ WORKERS: Final = 4
 
 _workers: Final = pytest.StashKey[int]()
 _prover: Final = pytest.StashKey[Prover]()
-_findings: Final = pytest.StashKey[dict[str, Finding]]()
-_solo: Final = pytest.StashKey[set[str]]()  # faults whose company surprised: planted alone
+_campaign: Final = pytest.StashKey[Campaign]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,20 +77,20 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def chosen(config: pytest.Config) -> list[Expectation]:
-    """The rows to prove. All of them begin with the baseline; without it, what is red before any
-    fault shows as surplus.
+    """The rows to prove, cheap ones first. All of them begin with the baseline; without it, what
+    is red before any fault shows as surplus.
 
     Raises:
         ExpectationError: an id that is not in the file, or the file is malformed.
     """
     rows, given = expectations(), config.getoption("prove")
     if given == ALL:
-        return list(rows.values())
+        return sorted(rows.values(), key=lambda row: (row.id != BASELINE, row.cost))
     names = [name.strip() for name in given.split(",") if name.strip()]
     unknown = [name for name in names if name not in rows]
     if unknown:
         raise ExpectationError(f"--prove: no fault {', '.join(unknown)}; known: {', '.join(rows)}")
-    return [rows[name] for name in rows if name in names]
+    return sorted((rows[name] for name in rows if name in names), key=lambda row: row.cost)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -143,22 +143,13 @@ class FaultItem(pytest.Item):
 
     def _found(self, prover: Prover) -> Finding:
         """What came of this fault: perhaps planted with an earlier one, else now."""
-        found = self.config.stash.setdefault(_findings, {})
-        if self.row.id not in found:
-            solo = self.config.stash.setdefault(_solo, set())
-            rows = [self.row]
-            if self.row.id not in solo and not self.config.getoption("prove_alone"):
-                waiting = [row for row in self.all_rows if row.id not in {*found, *solo, BASELINE}]
-                later = [
-                    r for r in waiting if self.all_rows.index(r) > self.all_rows.index(self.row)
-                ]
-                rows = prover.company(self.row, later)
-            came = prover.prove(rows, sample())
-            if came is None:
-                solo |= {row.id for row in rows}
-                came = prover.prove([self.row], sample()) or {}
-            found |= came
-        return found[self.row.id]
+        stash = self.config.stash
+        if _campaign not in stash:
+            rows = [item.row for item in self.session.items if isinstance(item, FaultItem)]
+            planted = [row for row in rows if row.id != BASELINE]
+            alone = self.config.getoption("prove_alone")
+            stash[_campaign] = Campaign(prover, planted, sample(), alone=alone)
+        return stash[_campaign].finding(self.row)
 
     def _obtained(self) -> Prover:
         if _prover not in self.config.stash:

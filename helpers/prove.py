@@ -20,9 +20,9 @@ from clusters.processes import Identity
 from helpers import prove_session
 from helpers.faults import planting
 from helpers.faults.bench import Bench, FaultError
-from helpers.faults.comparison import Comparison, Seen, compare, share
+from helpers.faults.comparison import Comparison, Seen, compare
 from helpers.faults.expectations import Expectation, Key, expectations, label
-from helpers.faults.grouping import group, merged
+from helpers.faults.grouping import merged
 from helpers.faults.plans import Plan, planters
 from helpers.faults.planting import HealError, Journal
 from helpers.features import why_not
@@ -169,14 +169,13 @@ class Prover:
 
     # -- one fault ---------------------------------------------------------------------------------
 
-    def prove(
-        self, rows: Sequence[Expectation], sample: Sequence[str]
-    ) -> dict[str, Finding] | None:
-        """Plant one fault, or several at once; compare, heal, and run what was red again.
+    def prove(self, rows: Sequence[Expectation], sample: Sequence[str]) -> Finding:
+        """Plant one fault, or several at once; compare, and heal.
+
+        ``green_again`` must follow.
 
         Returns:
-            a finding for each fault by its id; None: several, and the verdicts were not exactly
-            those expected of all of them, so that each must be planted alone.
+            one finding about all of them, whose row is the union of theirs.
 
         Raises:
             CannotPlantError: the cluster lacks what one of them needs.
@@ -192,7 +191,7 @@ class Prover:
             journal = Journal.begin(self.place, whole.row.id, Identity.own().to_json())
         except (FaultError, KubeError, LookupError) as error:
             whole.error = f"could not be planted: {error}"
-            return {row.id: replace(whole, row=row) for row in rows}
+            return whole
         try:
             self._inject(rows, plans, journal, whole)
             self._compare(rows, whole, sample)
@@ -201,9 +200,7 @@ class Prover:
         finally:
             with uninterrupted(self.tell):
                 self._heal(plans, journal, whole)
-        if whole.healed and whole.comparison is not None:
-            self._green_again(whole)
-        return _each(whole, rows)
+        return whole
 
     def plans(self, rows: Iterable[Expectation]) -> dict[str, Plan]:
         """What each fault does in this cluster.
@@ -214,13 +211,15 @@ class Prover:
         known = planters()
         return {row.id: known[row.id](self.bench) if row.id in known else Plan() for row in rows}
 
-    def company(self, row: Expectation, others: Iterable[Expectation]) -> list[Expectation]:
-        """The fault, and those of the others that can be planted with it."""
-        able = [other for other in others if self.why_not(other) is None]
-        try:
-            return group(row, able, self.plans([row, *able]))
-        except (FaultError, KubeError, LookupError):
-            return [row]  # whose plan it was comes to light when it is planted
+    def outlook(self, rows: Iterable[Expectation]) -> dict[str, Plan | None]:
+        """What each fault would touch; None for those that the cluster is not ready for."""
+        found: dict[str, Plan | None] = {}
+        for row in rows:
+            try:
+                found |= self.plans([row])
+            except (FaultError, KubeError, LookupError):
+                found[row.id] = None  # why comes to light when it is planted
+        return found
 
     def _inject(
         self,
@@ -273,33 +272,32 @@ class Prover:
             self.bench.kube, self.cluster.spec, lambda _: None, nodes=nodes, within=HEALTHY_SECONDS
         )
 
-    def _green_again(self, found: Finding) -> None:
-        comparison = found.comparison
-        if comparison is None:
+    def green_again(self, found: Sequence[Finding]) -> None:
+        """Decide once more, for one or several that were healed, what had been red."""
+        red = {id(one): _red(one) for one in found if one.healed and one.comparison is not None}
+        asked = frozenset(key for keys in red.values() for key in keys)
+        if not asked:
             return
-        red = comparison.failed | comparison.allowed | comparison.consequences | comparison.surplus
-        if not red:
-            return
-        began = monotonic()
+        began, name = monotonic(), "+".join(one.row.id for one in found)
         try:
-            session = self.decide(f"{found.row.id}/healed", {name for name, _ in red})
-            still = _not_green(session.seen) - self.not_green
+            session = self.decide(f"{name}/healed", {key for key, _ in asked})
+            still, unsteady = _not_green(session.seen) - self.not_green, frozenset[Key]()
             if still:
-                once = still
-                session = self.decide(f"{found.row.id}/healed-again", {name for name, _ in still})
-                still = (_not_green(session.seen) - self.not_green) & once
-                found.unsteady += tuple(sorted(once - still))
+                again = self.decide(f"{name}/healed-again", {key for key, _ in still})
+                unsteady = still - _not_green(again.seen)
+                session, still = again, still - unsteady
         except FaultError as error:
-            found.error = f"{found.error}; after healing: {error}".removeprefix("; ")
+            for one in found:
+                one.error = f"{one.error}; after healing: {error}".removeprefix("; ")
             return
-        finally:
-            found.seconds["green"] = monotonic() - began
-        found.sessions["healed"] = str(session.folder)
-        found.still_red = tuple(sorted(still))
-        found.reasons = {
-            **found.reasons,
-            **{f"{label(k)} after healing": session.seen[k].reason for k in found.still_red},
-        }
+        for one in found:
+            mine = red.get(id(one), frozenset())
+            one.seconds["green"] = (monotonic() - began) * len(mine) / len(asked)
+            one.sessions["healed"] = str(session.folder)
+            one.unsteady += tuple(sorted(unsteady & mine))
+            one.still_red = tuple(sorted(still & mine))
+            told = {f"{label(k)} after healing": session.seen[k].reason for k in one.still_red}
+            one.reasons = {**one.reasons, **told}
 
     def decide(self, name: str, chosen: Iterable[str], planted: str | None = None) -> Session:
         """Decide some requirements in a session of its own.
@@ -307,41 +305,33 @@ class Prover:
         Raises:
             FaultError: it brought no verdicts.
         """
-        # A fault's own id may hold a slash: CFG-009/drop. A file's name has at most 255 characters.
-        *owner, phase = name.split("/")
-        folder = (
-            self.folder.joinpath("-".join(owner)[:120], phase) if owner else self.folder / phase
-        )
+        # A fault's own id may hold a slash: CFG-009/drop.
+        owner, _, phase = name.rpartition("/")
         return prove_session.decide(
             self.cluster.name,
             chosen,
-            folder,
+            self.place_of(owner) / phase,
             root=self.root,
             workers=self.workers,
             environment={faults.FAULT_VARIABLE: planted} if planted else {},
         )
 
-
-def _each(whole: Finding, rows: Sequence[Expectation]) -> dict[str, Finding] | None:
-    """The findings of each of several faults from that of all of them."""
-    if len(rows) == 1:
-        return {rows[0].id: whole}
-    if whole.healed and not whole.proved:
-        return None
-    comparison = whole.comparison
-    return {
-        row.id: replace(
-            whole,
-            row=row,
-            comparison=share(comparison, row, whole.seen) if comparison else None,
-            together=tuple(other.id for other in rows if other is not row),
-        )
-        for row in rows
-    }
+    def place_of(self, name: str) -> Path:
+        """The folder for the reports of one fault, or of several that are planted at once."""
+        # A file's name has at most 255 characters.
+        return self.folder / name.replace("/", "-")[:200]
 
 
 def _not_green(seen: Mapping[Key, Seen]) -> frozenset[Key]:
     return frozenset(k for k, it in seen.items() if it.verdict not in GREEN)
+
+
+def _red(found: Finding) -> frozenset[Key]:
+    """What was red or undecided while it was planted."""
+    it = found.comparison
+    if it is None:
+        return frozenset()
+    return it.failed | it.allowed | it.consequences | it.surplus
 
 
 def _unsteady(first: Comparison, then: Comparison) -> tuple[Key, ...]:

@@ -69,18 +69,24 @@ class Bench:
 
     @property
     def workers(self) -> list[str]:
-        return [node.name for node in self.nodes if not node.control_plane]
+        """Workers, those with a kernel of their own last: commands start slowly there."""
+        names = [node.name for node in self.nodes if not node.control_plane]
+        return sorted(names, key=lambda name: name not in self.containers)
 
     @property
     def worker(self) -> str:
         """Worker W of the catalogue."""
-        return self.workers[-1]
+        return self.workers[0]
 
     @property
     def pair(self) -> tuple[str, str]:
-        """Nodes A and B of the catalogue: two different ones, workers where there are two."""
-        names = [*self.workers, self.control_plane]
-        return names[0], names[1]
+        """Nodes A and B of the catalogue: two different ones, B is worker W.
+
+        A is another worker where there is one. What is changed is changed at B, which is no
+        control plane: cutting that off would cut off the harness as well.
+        """
+        others = [*self.workers[1:], self.control_plane]
+        return others[0], self.worker
 
     def address(self, node: str, family: Family) -> str:
         """A node's InternalIP of a family.
@@ -125,7 +131,7 @@ class Bench:
         Raises:
             CommandError: it failed, or did not end in time. ``check=False``: it did not end.
         """
-        if self._is_container(node):
+        if node in self.containers:
             return self._docker(node, argv, check=check, timeout=timeout)
         return self._through_agent(node, argv, check=check, timeout=timeout)
 
@@ -133,12 +139,13 @@ class Bench:
         """Run a script of ``sh`` on a node; ``$1`` and so on are the arguments."""
         return self.run(node, "sh", "-c", script, "sh", *arguments, check=check)
 
-    def _is_container(self, node: str) -> bool:
-        guests = sum(g.count for g in self.cluster.spec.nodes if g.kernel.value == "guest")
-        if not guests:
-            return True
-        found = self._engine(["docker", "ps", "--quiet", "--filter", f"name=^{node}$"])
-        return bool(found.stdout.strip())
+    @cached_property
+    def containers(self) -> frozenset[str]:
+        """Nodes that are containers of the engine; the others have a kernel of their own."""
+        if not any(group.kernel.value == "guest" for group in self.cluster.spec.nodes):
+            return frozenset(self.names)
+        found = self._engine(["docker", "ps", "--format", "{{.Names}}"])
+        return frozenset(found.stdout.split()) & frozenset(self.names)
 
     def _engine(
         self, argv: Sequence[str], timeout: float = COMMAND_SECONDS

@@ -52,6 +52,7 @@ class Expectation(BaseModel):
         profile: the only cluster profile in which it can be had, None for any.
         workers: how many workers it needs.
         alone: never planted together with others: it changes what their requirements rest on.
+        mirror: id of the same fault in the other family, which can be planted with it all the same.
         settle: seconds that the fault may take to show; heal: that its reversal may take.
         rule: id of the diagnosis that must be printed; says: the sentence, capitals as
             placeholders.
@@ -71,6 +72,7 @@ class Expectation(BaseModel):
     profile: str | None = None
     workers: int = 1
     alone: bool = False
+    mirror: str | None = None
     settle: float = 30.0
     heal: float = 90.0
     rule: str | None = None
@@ -134,6 +136,18 @@ class Expectation(BaseModel):
     def planted(self) -> bool:
         """Whether it is planted in clusters (and not only shown on recorded input)."""
         return not self.recorded
+
+    @property
+    def sociable(self) -> bool:
+        """Whether it may be planted together with others."""
+        return self.planted and not self.alone
+
+    @property
+    def cost(self) -> tuple[int, float]:
+        """Cheap ones sort first: many at once, then alone by what it may wait, controls last."""
+        if self.kind == "control":
+            return 2, 0.0
+        return (0, 0.0) if self.sociable else (1, self.settle + self.heal)
 
     @property
     def selection(self) -> frozenset[str]:

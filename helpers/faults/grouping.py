@@ -1,18 +1,20 @@
 """Which faults can be planted together: those that touch different things and redden others.
 
 When the verdicts are exactly the union of what is expected, each fault has been noticed by its own
-requirements. When they are not, nobody knows whose surprise it is: each is then planted alone.
+requirements. When one has missed something, it alone is planted again; when something is red that
+nobody expects, nobody knows whose surprise it is: each half is planted again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from helpers.faults.comparison import Comparison
 from helpers.faults.expectations import Expectation, Key
 from helpers.faults.plans import Plan
 
-MOST: Final = 6  # more in one session would not be faster: its slowest requirements decide
+MOST: Final = 12  # more at once, and a surprise takes long to be found
 
 
 def merged(rows: Sequence[Expectation]) -> Expectation:
@@ -32,35 +34,50 @@ def merged(rows: Sequence[Expectation]) -> Expectation:
     )
 
 
-def group(
-    first: Expectation, others: Iterable[Expectation], plans: Mapping[str, Plan]
-) -> list[Expectation]:
-    """The first, and those of the others that can be planted with it.
+def rounds(
+    rows: Sequence[Expectation], plans: Mapping[str, Plan | None]
+) -> list[list[Expectation]]:
+    """All of them in rounds, each of faults that can be planted together; the order stays.
 
     Args:
-        plans: of all of them.
+        plans: of all of them, None where nobody could say what the fault would touch.
     """
-    chosen = [first]
-    if not _sociable(first, plans[first.id]):
-        return chosen
-    for row in others:
-        if len(chosen) == MOST:
-            break
-        if _sociable(row, plans[row.id]) and all(_apart(row, it, plans) for it in chosen):
-            chosen.append(row)
-    return chosen
+    made: list[list[Expectation]] = []
+    left = list(rows)
+    while left:
+        chosen = [left.pop(0)]
+        for row in list(left):
+            if len(chosen) < MOST and all(_apart(row, it, plans) for it in chosen):
+                chosen.append(row)
+                left.remove(row)
+        made.append(chosen)
+    return made
 
 
-def _sociable(row: Expectation, plan: Plan) -> bool:
-    # Changes from a generator are known only while they are made.
-    return row.kind == "fault" and not row.alone and isinstance(plan.changes, Sequence)
+def split(rows: Sequence[Expectation], found: Comparison) -> list[list[Expectation]]:
+    """How those of a round that are not proved by it are planted again."""
+    if found.surplus:
+        half = len(rows) // 2
+        return [list(rows[:half]), list(rows[half:])]
+    return [[row] for row in rows if set(row.must) & found.missed]
 
 
-def _apart(one: Expectation, other: Expectation, plans: Mapping[str, Plan]) -> bool:
+def _apart(one: Expectation, other: Expectation, plans: Mapping[str, Plan | None]) -> bool:
     if {*one.must, *one.may} & {*other.must, *other.may}:
         return False
-    return not _touched(one, plans[one.id]) & _touched(other, plans[other.id])
+    if one.kind != other.kind or not ((one.sociable and other.sociable) or _mirrored(one, other)):
+        return False
+    first, second = _touched(one, plans[one.id]), _touched(other, plans[other.id])
+    return first is not None and second is not None and not first & second
 
 
-def _touched(row: Expectation, plan: Plan) -> set[str]:
+def _mirrored(one: Expectation, other: Expectation) -> bool:
+    """The same fault in the other family: as alone as its mirror, and none of its business."""
+    return one.id in (other.mirror, other.twin_of) or other.id in (one.mirror, one.twin_of)
+
+
+def _touched(row: Expectation, plan: Plan | None) -> set[str] | None:
+    # Changes from a generator are known only while they are made.
+    if plan is None or not isinstance(plan.changes, Sequence):
+        return None
     return {change.of(row.id).where for change in plan.changes}

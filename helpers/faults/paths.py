@@ -63,7 +63,7 @@ def echo_requests_are_dropped(bench: Bench, family: Family) -> Plan:
 
 @plants_twins("F17", "CONN-005/masquerade-ipv4")
 def pod_sources_are_masqueraded(bench: Bench, family: Family) -> Plan:
-    a, _ = bench.pair
+    a = bench.worker
     pods, ip = pod_network(bench, family), NFT[family]
     rule = f'{ip} saddr {pods} {ip} daddr {pods} oifname "eth0" masquerade'
     made = Rule(hook="postrouting", priority=90, rule=rule, type="nat")

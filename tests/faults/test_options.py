@@ -38,13 +38,16 @@ def test_faults_are_collected_instead_of_tests(tmp_path: Path) -> None:
     code, said = run(tmp_path, "--prove", "--collect-only", "-q", "-n2")
     assert code == 0, said
     listed = [line for line in said.splitlines() if "::" in line]
-    assert listed == [f"suites/faults.yaml::{name}" for name in expectations()]
+    rows = [expectations()[line.partition("::")[2]] for line in listed]
+    assert {row.id for row in rows} == expectations().keys()
+    assert rows[0].id == "B0"
+    assert [row.cost for row in rows[1:]] == sorted(row.cost for row in rows[1:])
 
 
-def test_named_faults_come_in_the_order_of_the_file(tmp_path: Path) -> None:
-    _, said = run(tmp_path, "--prove=F12,F11", "--collect-only", "-q")
+def test_named_faults_come_with_the_cheap_ones_first(tmp_path: Path) -> None:
+    _, said = run(tmp_path, "--prove=F15,F11,F12", "--collect-only", "-q")
     listed = [line.rpartition("::")[2] for line in said.splitlines() if "::" in line]
-    assert listed == ["F11", "F12"]
+    assert listed == ["F12", "F15", "F11"]
 
 
 def test_without_the_option_faults_are_no_tests(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,12 @@ from helpers.faults.bench import Bench, FaultError
 from helpers.faults.changes import File
 from helpers.faults.comparison import Seen
 from helpers.faults.expectations import Expectation
+from helpers.faults.grouping import rounds
 from helpers.faults.plans import Plan
 from helpers.faults.planting import Journal
 from helpers.model import Verdict
 from helpers.prove import CannotPlantError, Finding, Prover
+from helpers.prove_campaign import Campaign
 from helpers.prove_session import Session
 from tests.faults.conftest import LocalBench
 
@@ -77,8 +80,8 @@ def prover(place: Path, bench: Bench, told: Told, answer: Callable[[str], Any]) 
 def alone(made: Prover) -> Finding:
     """The finding about the one fault."""
     found = made.prove([ROW], SAMPLE)
-    assert found is not None
-    return found["F99"]
+    made.green_again([found])
+    return found
 
 
 def red_while(path: Path) -> Callable[[str], dict[Any, Seen]]:
@@ -223,13 +226,16 @@ def both_red(*paths: Path) -> Callable[[str], dict[Any, Seen]]:
     }
 
 
+def campaign(made: Prover, *rows: Expectation, alone: bool = False) -> dict[str, Finding]:
+    """The findings about all of them."""
+    run = Campaign(made, rows, SAMPLE, alone=alone)
+    return {row.id: run.finding(row) for row in rows}
+
+
 def test_two_faults_that_touch_different_things_share_a_session(
     place: Path, bench: Bench, told: Told, broken: Path, second: Path
 ) -> None:
-    made = prover(place, bench, told, both_red(broken, second))
-    assert made.company(ROW, [SECOND]) == [ROW, SECOND]
-    found = made.prove([ROW, SECOND], SAMPLE)
-    assert found is not None
+    found = campaign(prover(place, bench, told, both_red(broken, second)), ROW, SECOND)
     assert all(it.proved for it in found.values())
     assert found["F99"].comparison is not None
     assert found["F99"].comparison.failed == {KEY}
@@ -238,27 +244,91 @@ def test_two_faults_that_touch_different_things_share_a_session(
     assert told.events == ["F99+F98/planted", "healthy", "F99+F98/healed"]
 
 
-def test_a_surprise_among_several_is_nobodys(
+def test_rounds_are_decided_once_more_together(
+    place: Path, bench: Bench, told: Told, broken: Path, second: Path
+) -> None:
+    made = prover(place, bench, told, both_red(broken, second))
+    found = campaign(made, ROW, SECOND, alone=True)
+    assert all(it.proved for it in found.values())
+    planted = ["F99/planted", "healthy", "F98/planted", "healthy"]
+    assert told.events == [*planted, "F99+F98/healed"]
+    assert json.loads((place / "F98" / "round.json").read_text())["failed"] == ["CFG-009 [ipv4]"]
+
+
+def test_what_stays_red_after_a_chapter_is_that_of_the_fault_that_made_it_red(
     place: Path, bench: Bench, told: Told, broken: Path, second: Path
 ) -> None:
     def answer(name: str) -> dict[Any, Seen]:
-        stray = {("CFG-005", "ipv6"): Seen(Verdict.FAIL, "whose?")} if "planted" in name else {}
-        return both_red(broken, second)(name) | stray
+        stays = {KEY: Seen(Verdict.FAIL, "lost")} if "healed" in name else {}
+        return both_red(broken, second)(name) | stays
 
-    assert prover(place, bench, told, answer).prove([ROW, SECOND], SAMPLE) is None
+    found = campaign(prover(place, bench, told, answer), ROW, SECOND, alone=True)
+    assert found["F99"].still_red == (KEY,)
+    assert found["F98"].proved
+
+
+def test_a_surprise_among_several_is_looked_for_in_each_half(
+    place: Path, bench: Bench, told: Told, broken: Path, second: Path
+) -> None:
+    stray = ("CFG-005", "ipv6")
+
+    def answer(name: str) -> dict[Any, Seen]:
+        red = {stray: Seen(Verdict.FAIL, "whose?")} if broken.read_text() == "broken" else {}
+        return both_red(broken, second)(name) | red
+
+    found = campaign(prover(place, bench, told, answer), ROW, SECOND)
+    assert found["F99"].comparison is not None
+    assert found["F99"].comparison.surplus == {stray}
+    assert found["F98"].proved
     assert [path.read_text() for path in (broken, second)] == ["as it was", "as it was"]
+
+
+def test_only_a_fault_that_missed_something_is_planted_again(
+    place: Path, bench: Bench, told: Told, broken: Path, second: Path
+) -> None:
+    def answer(name: str) -> dict[Any, Seen]:
+        hidden = (
+            {OTHER: Seen(Verdict.BLOCKED, "by the other", "CONN-002")} if "F99+" in name else {}
+        )
+        return both_red(broken, second)(name) | hidden
+
+    found = campaign(prover(place, bench, told, answer), ROW, SECOND)
+    assert all(it.proved for it in found.values())
+    assert found["F98"].together == ()
+    assert [event for event in told.events if event.endswith("planted")] == [
+        "F99+F98/planted",
+        "F98/planted",
+    ]
+
+
+def apart(made: Prover, *rows: Expectation) -> bool:
+    return all(len(chosen) == 1 for chosen in rounds(rows, made.outlook(rows)))
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"must": (KEY,)}, {"may": {KEY: "depends"}, "must": (OTHER,)}, {"alone": True}],
+    [
+        {"must": (KEY,)},
+        {"may": {KEY: "depends"}, "must": (OTHER,)},
+        {"alone": True},
+        {"kind": "control", "must": ()},
+    ],
 )
 def test_faults_with_common_requirements_or_alone_are_not_planted_together(
     place: Path, bench: Bench, told: Told, broken: Path, second: Path, change: dict[str, Any]
 ) -> None:
     other = SECOND.model_copy(update=change)
-    made = prover(place, bench, told, both_red(broken, second))
-    assert made.company(ROW, [other]) == [ROW]
+    assert apart(prover(place, bench, told, both_red(broken, second)), ROW, other)
+
+
+def test_a_fault_and_the_same_of_the_other_family_are_planted_together(
+    place: Path, bench: Bench, told: Told, broken: Path, second: Path
+) -> None:
+    one = ROW.model_copy(update={"alone": True})
+    other = SECOND.model_copy(update={"alone": True, "mirror": "F99"})
+    third = SECOND.model_copy(update={"id": "F97", "must": (("CFG-010", "ipv4"),)})
+    plans = {"F99": Plan(), "F98": Plan(), "F97": Plan()}
+    assert rounds([one, other, third], plans) == [[one, other], [third]]
 
 
 def test_faults_that_touch_the_same_thing_are_not_planted_together(
@@ -266,4 +336,16 @@ def test_faults_that_touch_the_same_thing_are_not_planted_together(
 ) -> None:
     change = File(node="n", path=str(broken), text="broken otherwise")
     monkeypatch.setitem(plans._planters, "F98", lambda _: Plan([change]))
-    assert prover(place, bench, told, red_while(broken)).company(ROW, [SECOND]) == [ROW]
+    assert apart(prover(place, bench, told, red_while(broken)), ROW, SECOND)
+
+
+def test_a_fault_that_cannot_be_planned_is_planted_alone(
+    place: Path, bench: Bench, told: Told, broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unready(_: Bench) -> Plan:
+        raise FaultError("there is no such pod")
+
+    monkeypatch.setitem(plans._planters, "F98", unready)
+    found = campaign(prover(place, bench, told, red_while(broken)), ROW, SECOND)
+    assert found["F99"].proved
+    assert found["F98"].error == "could not be planted: there is no such pod"
