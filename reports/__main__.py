@@ -11,11 +11,11 @@ from typing import Final
 
 from helpers.faults.expectations import ExpectationError, expectations, sample
 from helpers.requirements import RequirementError, requirements
-from reports import packets_page
+from reports import packets_page, proof
 from reports.diagnosis import diagnosed, page
 from reports.diff import differences
 from reports.docs import DOCS_FILE, render_for
-from reports.faults_page import FAULTS_PAGE, faults_page
+from reports.faults_page import FAULTS_PAGE, faults_page, live
 from reports.html.render import write
 from reports.model import SCHEMA_FILE, ResultsError, read, schema
 from reports.terminal import summary_lines
@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     packets.add_argument("results", nargs="?", type=Path, default=LATEST, help="directory")
     packets.add_argument("--write", action="store_true", help="write it instead of printing it")
     packets.set_defaults(command=_packets)
+    proofs = commands.add_parser("proof", help="runs with --prove, of some faults each, as one")
+    proofs.add_argument("runs", nargs="+", type=Path, help="directories, the latest last")
+    proofs.add_argument("--write", type=Path, metavar="DIR", help="prove.json and prove.md there")
+    proofs.set_defaults(command=_proof)
     docs = commands.add_parser(
         "docs", help="pages that are made from data, and the JSON Schema of results.json"
     )
@@ -65,6 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     mode.add_argument("--check", action="store_true", help="exit 1 when one is stale")
     docs.set_defaults(command=_docs)
     return parser
+
+
+def _proof(arguments: argparse.Namespace) -> int:
+    runs = [proof.read_proof(run) for run in arguments.runs]
+    whole = proof.merged(runs, expectations(), requirements(), ROOT)
+    if arguments.write:
+        arguments.write.mkdir(parents=True, exist_ok=True)
+        proof.write(whole, arguments.write)
+    for line in proof.table(whole):
+        print(line)
+    return 0
 
 
 def _packets(arguments: argparse.Namespace) -> int:
@@ -123,7 +138,7 @@ def generated(root: Path) -> Mapping[Path, str]:
     """Files that are made from others, with the text they must have."""
     return {
         root / DOCS_FILE: render_for(root, requirements()),
-        root / FAULTS_PAGE: faults_page(expectations(), sample()),
+        root / FAULTS_PAGE: faults_page(expectations(), sample(), live(root)),
         root / page.DOCS_FILE: page.render_for(root),
         root / SCHEMA_FILE.relative_to(ROOT): schema(),
     }

@@ -20,7 +20,8 @@ from helpers.requirements import requirements
 from reports.collect import point_latest, shown
 from reports.exit_codes import Ending, ExitCode
 from reports.model import RESULTS_FILE, Results, ResultsError, RunInfo, read
-from reports.proof import PAGE_FILE, PROOF_FILE, Proof, proof, table
+from reports.proof import PAGE_FILE, PROOF_FILE, proof, table, write
+from reports.proof_model import Proof
 from reports.summarize import summarize
 
 NAME: Final = "dualstack-proof"
@@ -58,7 +59,7 @@ class ProofCollector:
         root = self.config.rootpath
         found = proof(self.records, expectations(), requirements(), root, seconds)
         self.folder.mkdir(parents=True, exist_ok=True)
-        found.write(self.folder)
+        write(found, self.folder)
         return found
 
     @pytest.hookimpl(tryfirst=True)

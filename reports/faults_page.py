@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from helpers.faults.expectations import Expectation, Key, keys_of
 from helpers.requirements import requirements
 
 FAULTS_PAGE: Final = Path("docs") / "faults.md"
+RECORDED: Final = Path("tests") / "faults" / "recorded.json"  # made by tests/faults/recorder.py
+
+Live = Mapping[str, Mapping[str, Any]]  # what live clusters showed, by fault
 
 HEAD: Final = """# Faults
 
@@ -17,31 +21,61 @@ Generated from `suites/faults.yaml` by `python -m reports docs --write`; do not 
 
 `make prove` plants these in a cluster one after another, heals each, and compares what was red.
 *Must* is the exact set of red verdicts; what *may* be red or undecided depends, and the reason says
-on what. Undecided because of a red requirement is a consequence and is not listed. A row whose
-fault is in `tests/faults/recorded.json` was seen exactly so on a live cluster, and a test compares
-the two; the others are what the code of the components and faults planted by hand say. Beside each
-fault the sample runs and must stay green:
+on what. Undecided because of a red requirement is a consequence and is not listed. *Seen* says on
+which live cluster exactly these verdicts were red, and green again after healing; all verdicts of
+then are in `tests/faults/recorded.json`, and a test compares them with the row. Other rows are what
+the code of the components says. Beside each fault the sample runs and must stay green:
 """
 
 
-def faults_page(rows: Mapping[str, Expectation], sample: Sequence[str]) -> str:
-    """The page as Markdown."""
-    parts = [f"{HEAD.rstrip()} {', '.join(sample)}."]
+def live(root: Path) -> Live:
+    """What was recorded of live clusters, for the repository at ``root``."""
+    found: Live = json.loads((root / RECORDED).read_text(encoding="utf-8"))
+    return found
+
+
+def faults_page(rows: Mapping[str, Expectation], sample: Sequence[str], seen: Live) -> str:
+    """The page as Markdown.
+
+    Args:
+        sample: requirements that run beside every fault.
+        seen: see ``live``.
+    """
+    parts = [f"{HEAD.rstrip()} {', '.join(sample)}.", _count(rows.values(), seen)]
     planted = [row for row in rows.values() if row.kind == "fault" and row.planted]
     controls = [row for row in rows.values() if row.kind == "control"]
     recorded = [row for row in rows.values() if not row.planted]
-    parts += ["## Planted in a cluster", *(_fault(row) for row in planted)]
+    parts += ["## Planted in a cluster", *(_fault(row, seen.get(row.id)) for row in planted)]
     parts += ["## Controls, under which everything stays green"]
-    parts += ["\n".join(f"- **{row.id}** {row.title}{_where(row)}" for row in controls)]
+    lines = [f"- **{row.id}** {row.title}{_where(row)}{_green(row, seen)}" for row in controls]
+    parts += ["\n".join(lines)]
     parts += ["## Shown on recorded input, because no cluster can be made to do it"]
     parts += ["\n".join(f"- **{row.id}** {row.title}: {_told(row.must)}" for row in recorded)]
     return "\n\n".join(parts) + "\n"
 
 
-def _fault(row: Expectation) -> str:
+def _count(rows: Iterable[Expectation], seen: Live) -> str:
+    planted = [row for row in rows if row.planted]
+    unseen = [row.id for row in planted if row.id not in seen]
+    told = f"{len(planted) - len(unseen)} of {len(planted)} were seen."
+    return told if not unseen else f"{told} Not yet: {', '.join(unseen)}."
+
+
+def _green(row: Expectation, seen: Live) -> str:
+    return f" (seen: {seen[row.id]['cluster']})" if row.id in seen else ""
+
+
+def _seen(row: Expectation, it: Mapping[str, Any]) -> str:
+    named = ", diagnosed as below" if row.rule and row.rule in it["diagnosed"] else ""
+    return f"- seen: {it['cluster'] or 'on a live cluster'}{named}"
+
+
+def _fault(row: Expectation, seen: Mapping[str, Any] | None) -> str:
     lines = [f"### {row.id}: {row.title}", "", f"- must: {_told(row.must)}"]
     for reason, keys in _by_reason(row).items():
         lines.append(f"- may: {_told(keys)}: {reason}")
+    if seen is not None:
+        lines.append(_seen(row, seen))
     if _where(row):
         lines.append(f"- where:{_where(row)}")
     if row.says:

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from helpers.model import Level, Verdict
 from reports.parts import Part
+from reports.proof_model import Proof
 
 SCHEMA_FILE: Final = Path(__file__).parent / "results.schema.json"
 RESULTS_FILE: Final = "results.json"
@@ -225,6 +226,9 @@ class Results(Part):
     lost_agents: tuple[LostAgent, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
     summary: Summary
+    proof: Proof | None = Field(
+        default=None, description="of a run that planted faults: what was red, what should have"
+    )
 
     def to_json(self) -> str:
         return self.model_dump_json(by_alias=True, indent=2) + "\n"

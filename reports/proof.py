@@ -1,4 +1,4 @@
-"""What planting faults showed about the suite itself: the model, its file, and its page.
+"""What planting faults showed about the suite itself: the score, its file, and its page.
 
 ``prove.json`` and ``prove.md`` lie beside ``results.json``, which holds the same as ``proof``.
 """
@@ -9,115 +9,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic import ValidationError
 
 from helpers.faults.expectations import Expectation, keys_of, label
 from helpers.requirements import Requirement
 from reports.inventory import suite_tests
-from reports.parts import Part
+from reports.model import ResultsError
+from reports.proof_model import FaultProof, NeverRed, NotPlanted, Proof, Score
 
 PROOF_FILE: Final = "prove.json"
 PAGE_FILE: Final = "prove.md"
 
 
-class FaultProof(Part):
-    """One fault, or one control: what had to be red, and what was."""
-
-    id: str
-    title: str
-    kind: str
-    proved: bool = Field(description="exactly the expected verdicts red, healed, green again")
-    compared: bool = Field(description="false: it could not be planted, or no verdicts came")
-    must: tuple[str, ...] = ()
-    may: Mapping[str, str] = Field(default_factory=dict)
-    failed: tuple[str, ...] = ()
-    missed: tuple[str, ...] = ()
-    surplus: tuple[str, ...] = ()
-    consequences: tuple[str, ...] = Field(default=(), description="undecided because of a red one")
-    allowed: tuple[str, ...] = Field(default=(), description="of `may`, red or undecided")
-    absent: tuple[str, ...] = Field(default=(), description="of `must`, without a verdict here")
-    healed: bool = True
-    still_red: tuple[str, ...] = ()
-    unsteady: tuple[str, ...] = Field(
-        default=(), description="not as expected at the first look, and so at the second"
-    )
-    error: str = ""
-    reasons: Mapping[str, str] = Field(default_factory=dict)
-    diagnoses: tuple[str, ...] = Field(default=(), description="rules that were printed")
-    rule: str | None = Field(default=None, description="rule that must be printed")
-    rules_beside: tuple[str, ...] = Field(
-        default=(), description="rules of faults that were planted together with it"
-    )
-    together: tuple[str, ...] = Field(
-        default=(), description="faults that were planted at the same time; seconds are of all"
-    )
-    seconds: Mapping[str, float] = Field(default_factory=dict)
-    sessions: Mapping[str, str] = Field(default_factory=dict)
-
-    @property
-    def named(self) -> bool:
-        """Whether the expected diagnosis was given, and none of what was not planted."""
-        known = {self.rule, *self.rules_beside}
-        return self.rule is None or (self.rule in self.diagnoses and known >= {*self.diagnoses})
-
-    @property
-    def misnamed(self) -> str:
-        """What was diagnosed instead; empty when nothing else was expected."""
-        if self.named or not self.compared:
-            return ""
-        expected = " and ".join([str(self.rule), *self.rules_beside])
-        return f"diagnosed {', '.join(self.diagnoses) or 'nothing'}, expected {expected} alone"
-
-
-class NotPlanted(Part):
-    """A fault that this cluster cannot have, and why."""
-
-    id: str
-    title: str
-    reason: str
-
-
-class Score(Part):
-    """Counts of expected reds (pairs of fault and verdict) and of whole faults."""
-
-    expected: int
-    seen: int
-    share: float = Field(description="mutation score: seen of expected")
-    faults: int
-    killed: int = Field(description="faults whose expected verdicts were all red")
-    proved: int
-    to_name: int = Field(default=0, description="faults with an expected diagnosis")
-    named: int = Field(default=0, description="of them: the diagnosis that was expected, alone")
-    controls: int
-    controls_green: int
-
-
-class NeverRed(Part):
-    """A verdict that no fault of this run turned red, and what is known of it otherwise."""
-
-    verdict: str
-    elsewhere: str = Field(
-        default="", description="faults that would: on recorded input, or in another profile"
-    )
-
-
-class Proof(Part):
-    """A whole run with ``--prove``."""
-
-    seconds: float
-    score: Score
-    faults: tuple[FaultProof, ...]
-    not_planted: tuple[NotPlanted, ...]
-    not_green: tuple[str, ...] = Field(
-        default=(), description="verdicts that were not green without a fault: they prove nothing"
-    )
-    never_red: tuple[NeverRed, ...]
-
-    def write(self, folder: Path) -> None:
-        """Write the file and the page."""
-        text = self.model_dump_json(by_alias=True, indent=2)
-        (folder / PROOF_FILE).write_text(text + "\n", encoding="utf-8")
-        (folder / PAGE_FILE).write_text("\n".join(page(self)) + "\n", encoding="utf-8")
+def write(found: Proof, folder: Path) -> None:
+    """Write the file and the page."""
+    text = found.model_dump_json(by_alias=True, indent=2)
+    (folder / PROOF_FILE).write_text(text + "\n", encoding="utf-8")
+    (folder / PAGE_FILE).write_text("\n".join(page(found)) + "\n", encoding="utf-8")
 
 
 def proof(
@@ -144,6 +52,44 @@ def proof(
         not_green=tuple(not_green),
         never_red=tuple(never_red(red, rows.values(), requirements, root)),
     )
+
+
+def merged(
+    runs: Sequence[Proof],
+    rows: Mapping[str, Expectation],
+    requirements: Mapping[str, Requirement],
+    root: Path,
+) -> Proof:
+    """Several runs, each of some faults, as one; of a fault in several the latest counts."""
+    faults = {fault.id: fault for run in runs for fault in run.faults}
+    missing = {one.id: one for run in runs for one in run.not_planted if one.id not in faults}
+    ordered = sorted(faults.values(), key=lambda fault: list(rows).index(fault.id))
+    red = {key for fault in ordered for key in fault.failed}
+    return Proof(
+        seconds=round(sum(run.seconds for run in runs), 1),
+        score=score(ordered),
+        faults=tuple(ordered),
+        not_planted=tuple(missing.values()),
+        not_green=tuple(dict.fromkeys(key for run in runs for key in run.not_green)),
+        never_red=tuple(never_red(red, rows.values(), requirements, root)),
+    )
+
+
+def read_proof(place: Path) -> Proof:
+    """Read the proof of a run.
+
+    Args:
+        place: the run's directory.
+
+    Raises:
+        ResultsError: there is none, or it cannot be read; the message says which.
+    """
+    try:
+        return Proof.model_validate_json((place / PROOF_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultsError(f"{place}: no {PROOF_FILE} ({error.strerror})") from error
+    except ValidationError as error:
+        raise ResultsError(f"{place}: {PROOF_FILE} is of another version: {error}") from error
 
 
 def score(faults: Iterable[FaultProof]) -> Score:

@@ -72,13 +72,32 @@ def gateway_address_is_gone(bench: Bench) -> Plan:
     )
 
 
-@plants("PODIP-010/lost-allocation")
-def allocation_is_lost(bench: Bench) -> Plan:
+@plants("PODIP-008/hosts")
+def hosts_file_lacks_an_address(bench: Bench) -> Plan:
+    """Written in place: kubelet mounts the file into the container, and never looks again."""
     pod = bench.agent_pod(bench.worker)
     address = pod.addresses.require(Family.IPV6)
+    hosts, saved = "/etc/hosts", "/tmp/dsfault-hosts"  # noqa: S108  # in the container
+    return Plan(
+        [
+            PodCommand(
+                namespace=pod.namespace,
+                pod=pod.name,
+                do=("sh", "-c", f"cp {hosts} {saved} && grep -v '^{address}' {saved} > {hosts}"),
+                undo=("sh", "-c", f"test ! -e {saved} || {{ cat {saved} > {hosts}; rm {saved}; }}"),
+                look=("cat", hosts),
+            )
+        ]
+    )
+
+
+@plants_twins("PODIP-010/lost-allocation", "PODIP-010/lost-allocation-ipv4")
+def allocation_is_lost(bench: Bench, family: Family) -> Plan:
+    pod = bench.agent_pod(bench.worker)
+    address = pod.addresses.require(family)
     for block in bench.kube.calico("IPAMBlock"):
         network = block["spec"]["cidr"]
-        if Family.of(network) is not Family.IPV6 or address not in ip_network(network):
+        if Family.of(network) is not family or address not in ip_network(network):
             continue
         ordinal = int(address) - int(ip_network(network).network_address)
         allocations = list(block["spec"]["allocations"])

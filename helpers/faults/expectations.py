@@ -46,7 +46,8 @@ class Expectation(BaseModel):
     Attributes:
         id: of the catalogue (``F11``, ``R2``, ``B1``), or a requirement's own: ``CFG-009/drop``.
         must: verdicts that must be red, all of them.
-        may: verdicts that may be red or undecided, each with the reason why it depends.
+        may: verdicts that may be red or undecided, each with the reason why it depends; they are
+            run only where something else asks for them.
         beside: requirements or groups that run as well and must stay green.
         needs: features that the cluster must be declared to have.
         profile: the only cluster profile in which it can be had, None for any.
@@ -151,8 +152,11 @@ class Expectation(BaseModel):
 
     @property
     def selection(self) -> frozenset[str]:
-        """Ids of the requirements to run while it is planted."""
-        chosen = {name for name, _ in (*self.must, *self.may)}
+        """Ids of the requirements to run while it is planted.
+
+        Not those that may be red: whatever they say, it proves nothing.
+        """
+        chosen = {name for name, _ in self.must}
         for word in self.beside:
             chosen |= set(_group(word)) if word in GROUPS else {word}
         return frozenset(chosen)

@@ -8,14 +8,14 @@ from helpers.faults.bench import Bench, FaultError
 from helpers.faults.changes import Restart
 from helpers.faults.common import SYSTEM, kube_proxy_config
 from helpers.faults.objects import Patch, Whole
-from helpers.faults.plans import Plan, plants
+from helpers.faults.plans import Plan, plants, plants_twins
 from helpers.model import Family
 
 NO_AAAA: Final = """template ANY AAAA . {
         rcode NXDOMAIN
     }
     """
-DEAD: Final = "10.255.255.253"
+DEAD: Final = {Family.IPV4: "10.255.255.253", Family.IPV6: "fd00:bad::253"}
 
 
 @plants("F23")
@@ -51,9 +51,9 @@ def node_ports_on_ipv4_only(bench: Bench) -> Plan:
     return Plan([kube_proxy_config(bench, change)])
 
 
-@plants("SVC-006/stray-slice")
-def a_slice_names_a_dead_endpoint(_: Bench) -> Plan:
-    name = "dsfault-stray"
+@plants_twins("SVC-006/stray-slice-ipv6", "SVC-006/stray-slice")
+def a_slice_names_a_dead_endpoint(_: Bench, family: Family) -> Plan:
+    name = f"dsfault-stray-{family}"
     manifest: dict[str, Any] = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -62,9 +62,9 @@ def a_slice_names_a_dead_endpoint(_: Bench) -> Plan:
             "namespace": SYSTEM,
             "labels": {"kubernetes.io/service-name": "kube-dns"},
         },
-        "addressType": "IPv4",
+        "addressType": family.kubernetes,
         # A port that the Service does not have: nobody is sent there, DNS goes on.
-        "endpoints": [{"addresses": [DEAD], "conditions": {"ready": True}}],
+        "endpoints": [{"addresses": [DEAD[family]], "conditions": {"ready": True}}],
         "ports": [{"name": "nowhere", "port": 9, "protocol": "TCP"}],
     }
     return Plan(

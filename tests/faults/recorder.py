@@ -1,7 +1,8 @@
 """Keeps what a live ``--prove`` saw, so that the expected sets are checked without a cluster.
 
 ``python -m tests.faults.recorder RUN...`` takes the faults that were proved into ``recorded.json``:
-of each the verdicts under the fault, without those that belong to others planted at the same time.
+of each the verdicts under the fault, without those that belong to others planted at the same time,
+the rules that were diagnosed, and the cluster. Runs of some faults each make one record.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ BLOCKED: Final = "blocked by "
 def recorded() -> dict[str, dict[Key, Seen]]:
     """Verdicts by fault, as they were seen on a live cluster."""
     data = json.loads(RECORDED.read_text(encoding="utf-8"))
-    return {name: {_key(k): _seen(v) for k, v in found.items()} for name, found in data.items()}
+    return {
+        name: {_key(k): _seen(v) for k, v in found["verdicts"].items()}
+        for name, found in data.items()
+    }
 
 
 def _key(text: str) -> Key:
@@ -37,14 +41,25 @@ def _seen(text: str) -> Seen:
     return Seen(Verdict(text))
 
 
-def taken(run: Path) -> dict[str, dict[str, str]]:
+def taken(run: Path) -> dict[str, dict[str, Any]]:
     """What one run proved."""
     proof = json.loads((run / "prove.json").read_text(encoding="utf-8"))
     found = {}
     for fault in proof["faults"]:
-        if fault["proved"] and fault["kind"] == "fault":
-            found[fault["id"]] = _verdicts(fault)
+        if fault["proved"]:
+            found[fault["id"]] = {
+                "cluster": _cluster(Path(fault["sessions"]["planted"])),
+                "diagnosed": [rule for rule in fault["diagnoses"] if rule == fault["rule"]],
+                "verdicts": _verdicts(fault),
+            }
     return found
+
+
+def _cluster(session: Path) -> str:
+    """What the cluster was, in words."""
+    found = json.loads((session / "results.json").read_text(encoding="utf-8"))["cluster"]
+    modes = dict.fromkeys(node["proxyMode"] for node in found["nodes"])
+    return f"Kubernetes {found['kubernetes']}, Calico {found['calico']}, {' and '.join(modes)}"
 
 
 def _verdicts(fault: Mapping[str, Any]) -> dict[str, str]:

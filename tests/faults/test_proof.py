@@ -11,7 +11,10 @@ from helpers.model import Verdict
 from helpers.prove import Finding
 from helpers.requirements import requirements
 from reports.diagnosis.rules import RULES
-from reports.proof import PAGE_FILE, PROOF_FILE, Proof, proof, table
+from reports.model import Results
+from reports.proof import PAGE_FILE, PROOF_FILE, merged, proof, read_proof, table, write
+from reports.proof_model import Proof
+from tests.reports.sample import run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,8 +98,30 @@ def test_an_unhealed_fault_is_not_proved() -> None:
 
 def test_files(tmp_path: Path) -> None:
     found = made(record("F12"), record("F15", missing=1, error="it broke"))
-    found.write(tmp_path)
+    write(found, tmp_path)
+    assert read_proof(tmp_path) == found
     assert Proof.model_validate_json((tmp_path / PROOF_FILE).read_text()) == found
     page = (tmp_path / PAGE_FILE).read_text()
     assert "| F12 |" in page
     assert "it broke" in page
+
+
+def test_runs_of_some_faults_make_one_report() -> None:
+    reason = {"id": "B5", "title": "t", "notRun": "needs a cluster of profile ipv6-primary"}
+    first = made(record("F15", missing=1), reason)
+    second = made(record("F12"))
+    third = made(record("F15"))
+    whole = merged([first, second, third], expectations(), requirements(), ROOT)
+    assert [fault.id for fault in whole.faults] == ["F12", "F15"]
+    assert (whole.score.expected, whole.score.seen, whole.score.proved) == (3, 3, 2)
+    assert [one.id for one in whole.not_planted] == ["B5"]
+    assert whole.seconds == 270.0
+    never = {entry.verdict for entry in whole.never_red}
+    assert not {"CONN-002 [ipv6]", "EGR-003 [ipv4]"} & never
+
+
+def test_results_hold_the_proof(tmp_path: Path) -> None:
+    found = made(record("F12"))
+    healthy = run(tmp_path)
+    again = Results.model_validate_json(healthy.model_copy(update={"proof": found}).to_json())
+    assert again.proof == found

@@ -137,7 +137,7 @@ RULES: Final = (
     ),
     Rule(
         name="dead-endpoint",
-        faults=("SVC-006/stray-slice",),
+        faults=("SVC-006/stray-slice-ipv6",),
         depth=Depth.STATE,
         cause="Service {service} has {address} as a ready {ip} endpoint in EndpointSlice {slice}, "
         "but no ready pod has it: its clients are sent to a dead address",
