@@ -29,7 +29,7 @@ BIRD_PROBES = ("-bird-live", "-bird-ready")
 # machine: asked as on other nodes, they would cost it a third of a processor and kill calico-node.
 GUEST_PROBES = {
     "livenessProbe": {"periodSeconds": 60, "timeoutSeconds": 30},
-    "readinessProbe": {"periodSeconds": 10, "timeoutSeconds": 30},
+    "readinessProbe": {"periodSeconds": 20, "timeoutSeconds": 30},
 }
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(__[A-Z0-9_]+__)')
 # How a bare placeholder is written while the template is JSON: NUL cannot stand in a manifest, so

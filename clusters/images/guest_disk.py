@@ -20,6 +20,10 @@ FILES: Final = Path(__file__).with_name("guest-files")
 DISK: Final = "disk.ext4"
 DISK_GIB: Final = 12  # mostly holes; what guests write goes to their own files
 OCI_SPEC: Final = "etc/containerd/cri-base.json"
+CONTAINERD: Final = "etc/containerd/config.toml"
+IMPORTS: Final = 'imports = ["/etc/containerd/guest.toml"]\n'
+# Why: guest-files/etc/systemd/system/containerd.service.d/guest.conf
+ONE_THREAD: Final = "GOMAXPROCS=1"
 
 
 def disk_key(node_key: str) -> str:
@@ -72,4 +76,8 @@ def adapt(root: Path) -> None:
     # a guest has no such name.
     specification = json.loads((root / OCI_SPEC).read_text())
     specification.pop("hooks", None)
+    specification.setdefault("process", {}).setdefault("env", []).append(ONE_THREAD)
     (root / OCI_SPEC).write_text(json.dumps(specification, indent=1))
+    # A key of the whole file: it must stand before the first table.
+    configuration = (root / CONTAINERD).read_text()
+    (root / CONTAINERD).write_text(IMPORTS + configuration)

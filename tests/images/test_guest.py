@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -105,10 +106,15 @@ def test_files_of_a_guest_replace_those_of_a_container(tmp_path: Path) -> None:
     hooked = {"ociVersion": "1", "hooks": {"createContainer": []}}
     (tmp_path / "etc/containerd").mkdir(parents=True)
     (tmp_path / guest_disk.OCI_SPEC).write_text(json.dumps(hooked))
+    (tmp_path / guest_disk.CONTAINERD).write_text("version = 2\n[plugins]\n")
     (tmp_path / "kind/bin").mkdir(parents=True)
     (tmp_path / "kind/bin/create-kubelet-cgroup-v2.sh").write_text("#!/bin/bash\n")
     guest_disk.adapt(tmp_path)
-    assert json.loads((tmp_path / guest_disk.OCI_SPEC).read_text()) == {"ociVersion": "1"}
+    specification = json.loads((tmp_path / guest_disk.OCI_SPEC).read_text())
+    assert specification == {"ociVersion": "1", "process": {"env": ["GOMAXPROCS=1"]}}
+    containerd = tomllib.loads((tmp_path / guest_disk.CONTAINERD).read_text())
+    assert containerd == {"imports": ["/etc/containerd/guest.toml"], "version": 2, "plugins": {}}
+    assert tomllib.loads((tmp_path / "etc/containerd/guest.toml").read_text())["version"] == 3
     for program in ("dsc/init", "dsc/join", "kind/bin/create-kubelet-cgroup-v2.sh"):
         assert (tmp_path / program).stat().st_mode & 0o777 == 0o755
         assert (tmp_path / program).read_text().startswith("#!/bin/sh\n")
@@ -126,6 +132,7 @@ def test_disk_holds_the_nodes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     root = tmp_path / "root"
     (root / "etc/containerd").mkdir(parents=True)
     (root / guest_disk.OCI_SPEC).write_text("{}")
+    (root / guest_disk.CONTAINERD).write_text("version = 2\n")
     (root / "etc/marker").write_text("of the node\n")
     log, target = tmp_path / "log", tmp_path / "target"
     target.mkdir()
