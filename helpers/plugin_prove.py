@@ -134,22 +134,24 @@ class FaultItem(pytest.Item):
         if reason:
             self._tell({"id": self.row.id, "title": self.row.title, "notRun": reason})
             pytest.skip(reason)
-        finding = self._found(prover)
-        self._tell(finding.to_json())
+        campaign = self._campaign(prover)
+        finding = campaign.finding(self.row)
+        for each in campaign.untold():  # also those whose turn has not come: the run may be ended
+            self._tell(each.to_json())
         if not finding.healed:
             self.session.shouldstop = f"{self.row.id} is not healed: {finding.error}"
         if not finding.proved:
             raise NotProvedError(finding)
 
-    def _found(self, prover: Prover) -> Finding:
-        """What came of this fault: perhaps planted with an earlier one, else now."""
+    def _campaign(self, prover: Prover) -> Campaign:
+        """All faults of this run: this one may have been planted with an earlier one."""
         stash = self.config.stash
         if _campaign not in stash:
             rows = [item.row for item in self.session.items if isinstance(item, FaultItem)]
             planted = [row for row in rows if row.id != BASELINE]
             alone = self.config.getoption("prove_alone")
             stash[_campaign] = Campaign(prover, planted, sample(), alone=alone)
-        return stash[_campaign].finding(self.row)
+        return stash[_campaign]
 
     def _obtained(self) -> Prover:
         if _prover not in self.config.stash:
@@ -229,12 +231,9 @@ class BaselineError(Exception):
         super().__init__("\n".join(["not green without a fault:", *told]))
 
 
-def proof_of(report: pytest.TestReport) -> dict[str, Any] | None:
-    """The record that a report brings about a fault; None for all other reports."""
+def proofs_of(report: pytest.TestReport) -> list[dict[str, Any]]:
+    """The records that a report brings about faults."""
     if report.when != "call":
-        return None
-    for name, value in report.user_properties:
-        if name == PROPERTY and isinstance(value, str):
-            record: dict[str, Any] = json.loads(value)
-            return record
-    return None
+        return []
+    told = [value for name, value in report.user_properties if name == PROPERTY]
+    return [json.loads(value) for value in told if isinstance(value, str)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Final
 
 from helpers.faults.comparison import share
@@ -17,6 +18,7 @@ from helpers.faults.grouping import rounds, split
 from helpers.prove import Finding, Prover
 
 CHAPTER: Final = 3  # rounds; more of them, and what does not heal would be noticed late
+CHAPTER_SECONDS: Final = 150.0  # no round begins later: a run that is ended loses its chapter
 ROUND_FILE: Final = "round.json"
 
 
@@ -42,6 +44,7 @@ class Campaign:
         able = [row for row in rows if prover.why_not(row) is None]
         self.left = [[row] for row in able] if alone else rounds(able, prover.outlook(able))
         self._found: dict[str, Finding] = {}
+        self._told: set[str] = set()
 
     def finding(self, row: Expectation) -> Finding:
         """What came of a fault.
@@ -54,21 +57,27 @@ class Campaign:
             self._chapter(row)
         return self._found[row.id]
 
+    def untold(self) -> list[Finding]:
+        """Findings since this was last asked."""
+        new = [found for name, found in self._found.items() if name not in self._told]
+        self._told |= self._found.keys()
+        return new
+
     def _chapter(self, row: Expectation) -> None:
         """The round of a fault and some that follow; those with surprises come again later."""
-        first = next((r for r in self.left if row in r), [row])
-        if first in self.left:
-            self.left.remove(first)
-        taken = [first, *self.left[: CHAPTER - 1]]
-        self.left = self.left[CHAPTER - 1 :]
+        began = monotonic()
+        rows = next((r for r in self.left if row in r), [row])
         wholes: list[tuple[list[Expectation], Finding]] = []
-        for number, rows in enumerate(taken):
+        while True:
+            if rows in self.left:
+                self.left.remove(rows)
             whole = self.prover.prove(rows, self.sample)
             wholes.append((rows, whole))
             self._write(rows, whole)
-            if not whole.healed:
-                self.left = [*taken[number + 1 :], *self.left]
+            long = len(wholes) == CHAPTER or monotonic() - began > CHAPTER_SECONDS
+            if long or not whole.healed or not self.left:
                 break
+            rows = self.left[0]
         self.prover.green_again([whole for _, whole in wholes])
         for rows, whole in reversed(wholes):
             self._conclude(rows, whole)

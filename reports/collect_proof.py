@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from helpers.faults.expectations import expectations
-from helpers.plugin_prove import PROPERTY, proof_of
+from helpers.plugin_prove import PROPERTY, proofs_of
 from helpers.plugin_results import run_directory
 from helpers.requirements import requirements
 from reports.collect import point_latest, shown
@@ -46,11 +46,11 @@ class ProofCollector:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        record = proof_of(report)
+        records = proofs_of(report)
         # A record is for this report alone: JUnit's properties are for people.
         report.user_properties = [p for p in report.user_properties if p[0] != PROPERTY]
-        if record is not None:
-            self.records.append(record)
+        if records:
+            self.records += records
             self._write()
 
     def _write(self) -> Proof:

@@ -65,9 +65,9 @@ def _green(row: Expectation, seen: Live) -> str:
     return f" (seen: {seen[row.id]['cluster']})" if row.id in seen else ""
 
 
-def _seen(row: Expectation, it: Mapping[str, Any]) -> str:
-    named = ", diagnosed as below" if row.rule and row.rule in it["diagnosed"] else ""
-    return f"- seen: {it['cluster'] or 'on a live cluster'}{named}"
+def _seen(it: Mapping[str, Any]) -> str:
+    told = "".join(f"; it said: {' '.join(cause.split())}" for cause in it["diagnosed"])
+    return f"- seen: {it['cluster'] or 'on a live cluster'}{told}"
 
 
 def _fault(row: Expectation, seen: Mapping[str, Any] | None) -> str:
@@ -75,7 +75,7 @@ def _fault(row: Expectation, seen: Mapping[str, Any] | None) -> str:
     for reason, keys in _by_reason(row).items():
         lines.append(f"- may: {_told(keys)}: {reason}")
     if seen is not None:
-        lines.append(_seen(row, seen))
+        lines.append(_seen(seen))
     if _where(row):
         lines.append(f"- where:{_where(row)}")
     if row.says:

@@ -15,6 +15,11 @@ from helpers.faults.expectations import Expectation, Key
 from helpers.faults.plans import Plan
 
 MOST: Final = 12  # more at once, and a surprise takes long to be found
+# Who reaches whom: losses of two faults in one family would be told as one, of another cause.
+REACH: Final = (
+    *("CONN-001", "CONN-002", "CONN-003", "CONN-011", "CONN-012"),
+    *("EGR-001", "EGR-002", "EGR-007", "EGR-011"),
+)
 
 
 def merged(rows: Sequence[Expectation]) -> Expectation:
@@ -63,12 +68,19 @@ def split(rows: Sequence[Expectation], found: Comparison) -> list[list[Expectati
 
 
 def _apart(one: Expectation, other: Expectation, plans: Mapping[str, Plan | None]) -> bool:
-    if {*one.must, *one.may} & {*other.must, *other.may}:
+    if {*one.must, *one.may} & set(other.must) or set(one.must) & set(other.may):
+        return False  # one would have been noticed by what the other made red
+    if _losing(one) & _losing(other):
         return False
     if one.kind != other.kind or not ((one.sociable and other.sociable) or _mirrored(one, other)):
         return False
     first, second = _touched(one, plans[one.id]), _touched(other, plans[other.id])
     return first is not None and second is not None and not first & second
+
+
+def _losing(row: Expectation) -> set[str]:
+    """Families in which somebody does not reach somebody."""
+    return {family for name, family in row.must if name in REACH}
 
 
 def _mirrored(one: Expectation, other: Expectation) -> bool:

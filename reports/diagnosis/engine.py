@@ -56,7 +56,7 @@ def _applied(case: Case, rules: Sequence[Rule]) -> tuple[list[Match], list[NoMat
         outcomes = [apply(rule, case, family) for family in rule.families]
         held = [outcome for outcome in outcomes if isinstance(outcome, Match)]
         missed += [outcome for outcome in outcomes if isinstance(outcome, NoMatch)]
-        if len(held) == 2 and not rule.speaks_of_one_family:
+        if len(held) == 2 and not (rule.apart or rule.speaks_of_one_family):
             held = [held[0].merged(held[1])]
         matches += held
     return sorted(matches, key=lambda m: m.rule.specificity, reverse=True), missed

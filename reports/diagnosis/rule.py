@@ -41,6 +41,7 @@ class Rule:
         local: it concerns the bound ``node`` only; failures of paths elsewhere are not its own.
         across: what follows from it is in both families, whichever it occurs in.
         families: in which it can occur.
+        apart: where it holds in both families these are two causes, each with its own fix.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Rule:
     local: bool = False
     across: bool = False
     families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
+    apart: bool = False
 
     @property
     def specificity(self) -> tuple[int, int]:

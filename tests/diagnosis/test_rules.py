@@ -93,3 +93,11 @@ def test_nodes_that_do_not_reach_each_other_block_pods() -> None:
     assert only.rule == "nodes-do-not-reach-each-other"
     assert len(only.consequences) == 3
     assert any(text.startswith("one node: only paths from and to n2") for text in only.asymmetry)
+
+
+def test_wrong_pools_of_both_families_are_two_causes_with_a_fix_each() -> None:
+    stories = [traffic.f15(), traffic.f16()]
+    info = stories[0].info
+    found = diagnosed(*(r for story in stories for r in story.results), info=info)
+    assert [d.cause for d in found] == [story.cause for story in stories]
+    assert ["default-ipv4-ippool" in d.fix[0] for d in found] == [True, False]

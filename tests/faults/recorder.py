@@ -2,7 +2,7 @@
 
 ``python -m tests.faults.recorder RUN...`` takes the faults that were proved into ``recorded.json``:
 of each the verdicts under the fault, without those that belong to others planted at the same time,
-the rules that were diagnosed, and the cluster. Runs of some faults each make one record.
+the diagnosis that was printed, and the cluster. Runs of some faults each make one record.
 """
 
 from __future__ import annotations
@@ -48,16 +48,33 @@ def taken(run: Path) -> dict[str, dict[str, Any]]:
     for fault in proof["faults"]:
         if fault["proved"]:
             found[fault["id"]] = {
-                "cluster": _cluster(Path(fault["sessions"]["planted"])),
-                "diagnosed": [rule for rule in fault["diagnoses"] if rule == fault["rule"]],
+                "cluster": _cluster(fault["sessions"]["planted"]),
+                "diagnosed": _diagnosed(fault),
                 "verdicts": _verdicts(fault),
             }
     return found
 
 
-def _cluster(session: Path) -> str:
+def _results(session: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(session) / "results.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _diagnosed(fault: Mapping[str, Any]) -> list[str]:
+    """The sentences of the expected rule about this fault's own verdicts."""
+    own = set(fault["must"])
+    return [
+        told["cause"]
+        for told in _results(fault["sessions"]["planted"])["diagnoses"]
+        if told["rule"] is not None
+        and told["rule"] == fault["rule"]
+        and own & {label((one["id"], one["family"])) for one in told["consequences"]}
+    ]
+
+
+def _cluster(session: str) -> str:
     """What the cluster was, in words."""
-    found = json.loads((session / "results.json").read_text(encoding="utf-8"))["cluster"]
+    found = _results(session)["cluster"]
     modes = dict.fromkeys(node["proxyMode"] for node in found["nodes"])
     return f"Kubernetes {found['kubernetes']}, Calico {found['calico']}, {' and '.join(modes)}"
 
@@ -69,9 +86,7 @@ def _verdicts(fault: Mapping[str, Any]) -> dict[str, str]:
     for phase in ("planted", "planted again"):
         if phase not in fault["sessions"]:
             continue
-        session = Path(fault["sessions"][phase])
-        data = json.loads((session / "results.json").read_text(encoding="utf-8"))
-        for entry in data["requirements"]:
+        for entry in _results(fault["sessions"][phase])["requirements"]:
             key = (entry["id"], entry["family"])
             text = entry["verdict"]
             if text == "blocked" and entry.get("blockedBy"):

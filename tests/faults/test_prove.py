@@ -229,7 +229,10 @@ def both_red(*paths: Path) -> Callable[[str], dict[Any, Seen]]:
 def campaign(made: Prover, *rows: Expectation, alone: bool = False) -> dict[str, Finding]:
     """The findings about all of them."""
     run = Campaign(made, rows, SAMPLE, alone=alone)
-    return {row.id: run.finding(row) for row in rows}
+    found = {row.id: run.finding(row) for row in rows}
+    assert {one.row.id for one in run.untold()} == found.keys()
+    assert run.untold() == []
+    return found
 
 
 def test_two_faults_that_touch_different_things_share_a_session(

@@ -61,8 +61,12 @@ def lost_within_nodes(case: Case, family: Family, bound: Values) -> Seen | Missi
 
 
 def outside_not_reached(case: Case, family: Family, bound: Values) -> Seen | Missing:
-    """Nodes whose pods do not reach the outside."""
-    return _bad_ends(case, "EGR-001" if family is Family.IPV4 else "EGR-002", family)
+    """Nodes whose pods do not reach the outside, unless it is echo that nobody gets anywhere."""
+    requirement = "EGR-001" if family is Family.IPV4 else "EGR-002"
+    lost = {cell.detail for cell in case.cells(requirement, family) if not cell.good}
+    if lost == {"echo"} and case.failed("CONN-003", family):
+        return Missing(f"{requirement} fails for echo only, and so does CONN-003")
+    return _bad_ends(case, requirement, family)
 
 
 def _bad_ends(case: Case, requirement: str, family: Family) -> Seen | Missing:
@@ -169,6 +173,7 @@ RULES: Final = (
         explains=ids(
             "EGR-001 EGR-002 EGR-003 EGR-004 EGR-005 EGR-006 EGR-007 EGR-008 EGR-009 CONN-012"
         ),
+        apart=True,
     ),
     Rule(
         name="gateway-not-resolved",
