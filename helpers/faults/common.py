@@ -120,8 +120,14 @@ def calico_environment(bench: Bench, changes: Mapping[str, str]) -> list[dict[st
     return containers
 
 
-def calico_node_on(bench: Bench, node: str, changes: Mapping[str, str]) -> Patch:
-    """Environment of calico-node changed on one node only: the others keep their pods."""
+def calico_node_on(
+    bench: Bench, node: str, changes: Mapping[str, str], *, ready: bool = True
+) -> Patch:
+    """Environment of calico-node changed on one node only: the others keep their pods.
+
+    Args:
+        ready: whether it becomes Ready with it.
+    """
     template = {"spec": {"containers": calico_environment(bench, changes)}}
     return Patch(
         api_version="apps/v1",
@@ -134,5 +140,5 @@ def calico_node_on(bench: Bench, node: str, changes: Mapping[str, str]) -> Patch
                 "template": template,
             }
         },
-        then=(Restart(namespace=SYSTEM, selector=CALICO_NODE, node=node),),
+        then=(Restart(namespace=SYSTEM, selector=CALICO_NODE, node=node, ready=ready),),
     )

@@ -21,6 +21,7 @@ from helpers.faults.common import (
 )
 from helpers.faults.objects import Patch, Whole
 from helpers.faults.plans import Plan, plants, plants_twins
+from helpers.faults.service_proxy import ipvs_node
 from helpers.model import Family
 from helpers.views import PodView
 
@@ -229,6 +230,12 @@ def a_node_drops_another(bench: Bench, family: Family) -> Plan:
     a, b = bench.pair
     rule = f"{NFT[family]} saddr {bench.address(a, family)} drop"
     return Plan([nft(b, family, ("input", -10, rule))])
+
+
+@plants("R3")
+def nftables_dataplane_beside_ipvs(bench: Bench) -> Plan:
+    changed = {"FELIX_NFTABLESMODE": "Enabled"}
+    return Plan([calico_node_on(bench, ipvs_node(bench), changed, ready=False)])
 
 
 @plants("CFG-013/felix")

@@ -117,6 +117,78 @@ RULES: Final = (
         explains=ids("CONN-008 CONN-009 PKT-015 EGR-008"),
     ),
     Rule(
+        name="gate-is-gone",
+        faults=("CFG-002/gate",),
+        depth=Depth.SETTING,
+        cause="{place} names the feature gate {gate}, which this release does not know: what reads "
+        "it runs on and does not start the next time",
+        fix=("remove {gate} from featureGates there, and from flags --feature-gates",),
+        signs=(
+            Finding(
+                ("CFG-002",),
+                r"(?P<place>.+?) names the feature gate (?P<gate>\S+) .*no longer knows",
+                "ConfigMap kube-system/kube-proxy names the feature gate IPv6DualStack (true), "
+                "which Kubernetes 1.36 no longer knows: it does not start the next time",
+            ),
+        ),
+        explains=ids("CFG-002"),
+    ),
+    Rule(
+        name="pod-is-told-other-addresses",
+        faults=("PODIP-008/hosts",),
+        depth=Depth.STATE,
+        cause="{pod} is told {told} as its addresses by {place}, but status.podIPs are {api}",
+        fix=(
+            "recreate the pod; if it is told the same again, look for a volume over /etc/hosts, "
+            "then at the kubelet of its node",
+        ),
+        signs=(
+            Finding(
+                ("PODIP-008",),
+                r"(?P<pod>pod on \S+): (?P<place>.+?) is (?P<told>.+?), but the API's podIPs are "
+                r"(?P<api>.+?); if",
+                "pod on n1: /etc/hosts for the pod's own name is 10.244.1.3, but the API's podIPs "
+                "are 10.244.1.3, fd00::3; if /etc/hosts differs, look for a volume mounted over it",
+            ),
+        ),
+        explains=ids("PODIP-008"),
+    ),
+    Rule(
+        name="address-not-allocated",
+        faults=("PODIP-010/lost-allocation",),
+        depth=Depth.STATE,
+        cause="pod {pod} on {node} has {address}, which Calico's IPAM counts {times} times: "
+        "another pod can be given it",
+        fix=("calicoctl ipam check", "recreate the pod"),
+        signs=(
+            Finding(
+                ("PODIP-010",),
+                r"pod (?P<pod>\S+) on (?P<node>\S+) has (?P<address>\S+), with (?P<times>\d+) "
+                r"allocations in Calico's IPAM",
+                "pod ns/p on n1 has fd00::3, with 0 allocations in Calico's IPAM instead of 1: "
+                "another pod can be given the same address",
+            ),
+        ),
+        explains=ids("PODIP-010 PODIP-005"),
+    ),
+    Rule(
+        name="gateway-not-answered-for",
+        faults=("CONN-014/proxy-ndp",),
+        depth=Depth.STATE,
+        cause="{setting} is {value} on {device}, the node's end of the {pod}: the node does not "
+        "answer for others there",
+        fix=("sysctl net.ipv{version}.conf.{device}.{setting}=1   # on the node",),
+        signs=(
+            Finding(
+                ("CONN-014",),
+                r"(?P<pod>pod on \S+): (?P<setting>proxy_\w+) is (?P<value>.+?) on "
+                r"(?P<device>\S+), expected 1",
+                "pod on n1: proxy_ndp is 0 on cali1, expected 1: set it",
+            ),
+        ),
+        explains=ids("CONN-014"),
+    ),
+    Rule(
         name="route-to-no-pod",
         faults=("RTE-003/stale",),
         depth=Depth.STATE,
