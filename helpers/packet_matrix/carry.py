@@ -11,13 +11,13 @@ from helpers.agents.client import Agent
 from helpers.model import IPAddress
 from helpers.packet_matrix.ways import Place, Way
 from helpers.packets.nonce import Nonce
+from helpers.packets.pace import interval
 from helpers.packets.raw import SETTLE, RawCapture, RawFrame, capturing_all
 from helpers.packets.sighting import IcmpError, Sighting, sighting
 from helpers.parallel import on_each
 from helpers.verdicts import Inconclusive
 from helpers.waiting import NotSettled, eventually
 
-INTERVAL: Final = 0.001  # seconds between two packets of a sender: 1,000 a second
 # Another attempt waits for longer than hosts wait between two errors (1 s on Linux).
 AGAIN_AFTER: Final = 1.3
 ATTEMPTS_WITHIN: Final = 12.0
@@ -114,9 +114,7 @@ def is_ours(found: Sighting, way: Way) -> bool:
     return found.source not in {way.ends.target, *way.target.addresses.all}
 
 
-def carry(
-    parcels: Sequence[Parcel], *, interval: float = INTERVAL, settle: float = SETTLE
-) -> list[Carried]:
+def carry(parcels: Sequence[Parcel], *, settle: float = SETTLE) -> list[Carried]:
     """Send parcels, one batch for each sender, and say what was seen of each, in their order.
 
     Raises:
@@ -131,7 +129,7 @@ def carry(
         senders.setdefault(parcel.way.source, []).append(index)
     with capturing_all(places, settle=settle) as capture:
         refusals = on_each(
-            senders, lambda agent: _send(agent, [parcels[i] for i in senders[agent]], interval)
+            senders, lambda agent: _send(agent, [parcels[i] for i in senders[agent]])
         )
     capture.require_complete()
     refused = {
@@ -189,12 +187,13 @@ def carry_until(
     return [done[index] for index in range(len(make))]
 
 
-def _send(agent: Agent, wanted: Sequence[Parcel], interval: float) -> list[str | None]:
+def _send(agent: Agent, wanted: Sequence[Parcel]) -> list[str | None]:
     """Send all packets of some parcels; for each parcel what the kernel refused it with."""
     agent.require(*sorted({f"raw{parcel.way.ends.target.version}" for parcel in wanted}))
     data = [packet.hex() for parcel in wanted for packet in parcel.packets]
-    deadline = len(data) * (interval + 0.005) + 20
-    results = iter(agent.call("send_packets", deadline, packets=data, interval=interval))
+    pause = interval([agent])
+    deadline = len(data) * (pause + 0.005) + 20
+    results = iter(agent.call("send_packets", deadline, packets=data, interval=pause))
     told: list[str | None] = []
     for parcel in wanted:
         errors = [r["error"] for r in (next(results) for _ in parcel.packets) if not r["sent"]]

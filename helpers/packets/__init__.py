@@ -10,6 +10,7 @@ module           what it has
 ``nonce``        ``Nonce``, ``Forged``: an IP packet ready to be sent
 ``basic``        plain UDP and echo requests
 ``sending``      ``send`` through an agent, ``Shot``
+``pace``         how fast packets of the matrix are sent
 ``capture``      ``capturing`` by an agent, ``Frame``
 ===============  ====================================================================
 """

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 from helpers.model import Family, IPAddress
 from helpers.packets import upper
 from helpers.packets.nonce import Nonce
+from helpers.packets.pace import INTERVAL, interval
 from helpers.packets.plain import plain
-from helpers.packets.raw import capturing_all
+from helpers.packets.raw import SETTLE, capturing_all
 from helpers.verdicts import Inconclusive
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ PORTS: Final = {"sport": 39_000, "dport": 9}
 
 
 def lost_by_harness(
-    agent: Agent, own: IPAddress, *, count: int = PACKETS, interval: float = 0.001
+    agent: Agent, own: IPAddress, *, count: int = PACKETS, pause: float = INTERVAL
 ) -> int:
     """How many of ``count`` packets to itself the agent did not send or not see.
 
     Nothing but the agent and its kernel's loopback are involved, so that a loss is the harness's.
+
+    Args:
+        pause: seconds between two packets.
 
     Raises:
         Inconclusive: the agent was lost, or may not send or capture.
@@ -32,9 +36,9 @@ def lost_by_harness(
     nonces = Nonce.fresh(count)
     data = [plain(own, own, upper.udp(own, own, nonce, **PORTS)).hex() for nonce in nonces]
     agent.require(f"raw{own.version}")
-    with capturing_all({agent: [LOOPBACK]}, settle=0.3) as capture:
-        deadline = count * (interval + 0.005) + 20
-        agent.call("send_packets", deadline, packets=data, interval=interval)
+    with capturing_all({agent: [LOOPBACK]}, settle=SETTLE) as capture:
+        deadline = count * (pause + 0.005) + 20
+        agent.call("send_packets", deadline, packets=data, interval=pause)
     return sum(not capture.of(agent, LOOPBACK, nonce) for nonce in nonces)
 
 
@@ -44,7 +48,7 @@ def require_lossless(agent: Agent, own: IPAddress) -> None:
     Raises:
         Inconclusive: packets were lost, so that an absent one would prove nothing.
     """
-    lost = lost_by_harness(agent, own)
+    lost = lost_by_harness(agent, own, pause=interval([agent]))
     if lost:
         raise Inconclusive(
             f"{agent.name} lost {lost} of {PACKETS} {Family.of(own).kubernetes} packets to itself: "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from helpers.agents.pool import AgentPool
 from helpers.gates import require_node_pairs
 from helpers.model import Family
+from helpers.plan import follows_within
 from helpers.policy.bench import NAME, Bench
 from helpers.policy.objects import ANYWHERE, block, from_peers, pods_labelled
 from helpers.policy.services import by_cluster_ip, by_node_port, service_for
@@ -58,4 +59,5 @@ def test_npol_011_services_are_no_way_around_policy(
             ]
         ),
         "policy behind a Service",
+        open_within=follows_within(step.agent for step in steps),
     )

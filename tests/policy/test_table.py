@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_refused_probe_is_not_a_denied_one(judge: Callable[[Network], None]) -
 
 
 def test_patience_follows_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent: Any = "agent"
+    agent: Any = SimpleNamespace(guests=False)
     probe = Probe(Protocol.TCP, ip_address("fd00::1"), 80)
     made: dict[Cell, float] = {}
 
@@ -121,11 +122,20 @@ def test_tables_join() -> None:
     both = one | two
     assert both.look() == both.expected == EXPECTED
     assert both.told(both.look()) == "1 open and 1 denied, as it says"
+    assert not both.guests
+
+
+def test_a_policy_has_more_time_where_a_node_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_table, "ENFORCED_WITHIN", 0.0)
+    network = Network(ALL_OPEN, ALL_OPEN, EXPECTED)
+    slow = Truth(network.look, EXPECTED, guests=True)
+    with network.enforced():
+        policy_table.settled(slow | Truth(lambda: Matrix({}), Matrix({})), "a policy")
 
 
 def test_each_look_is_new_flows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What conntrack knows from the control passes whatever the policy says."""
-    agent: Any = "agent"
+    agent: Any = SimpleNamespace(guests=False)
     ports: list[int | None] = []
 
     def carry_out(steps: list[Step]) -> list[Answered]:
