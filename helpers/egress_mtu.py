@@ -33,13 +33,16 @@ QUOTED: Final = {Family.IPV4: 528, Family.IPV6: 1232}  # RFC 1812 4.3.2.3, RFC 4
 
 
 @contextmanager
-def own_address(outside: Agent, family: Family) -> Iterator[IPAddress]:
+def own_address(outside: Agent, family: Family, *, number: int = 0) -> Iterator[IPAddress]:
     """An address of the outside host that no other test talks to, while the block runs.
+
+    Args:
+        number: addresses of different numbers, 0 or 1, are never the same.
 
     Raises:
         Inconclusive: the host refuses it.
     """
-    address = outside.addresses.require(family) + 10 + secrets.randbelow(200)
+    address = outside.addresses.require(family) + 10 + number * 100 + secrets.randbelow(100)
     whole = f"{address}/{address.max_prefixlen}"
     # Of documentation addresses there are no duplicates to be detected (IPv6 only).
     _address(outside, "add", whole, *(["nodad"] if address.version == 6 else []))

@@ -44,20 +44,14 @@ def test_egr_008_pods_learn_of_smaller_links_outside(
         pytest.skip("there is no host outside of the cluster")
     router = host.addresses.require(family)
     found: list[str] = []
-    with egress_mtu.own_address(outside, family) as target:
-        egress_mtu.settled(agents.pods, target, outside.port)
-        require_open_port(agents.pods, target, outside.port)
-        taken = [
-            way
-            for way in ways.outside_ways(agents, outside, list(agents.pods), target)
-            if way.kind == ways.TO_OUTSIDE
-        ]
-        # A pod that has learned of a smaller link sends nothing larger: sweeps come first.
+    # A pod that has learned of a smaller link remembers it: transfers have a target of their own.
+    with _target(agents, outside, family, 0) as taken:
         for mtu in NARROW:
-            with _narrowed(agents, target, mtu):
+            with _narrowed(agents, taken[0].ends.target, mtu):
                 found += _sweep(taken, mtu, family)
+    with _target(agents, outside, family, 1) as taken:
         for mtu in NARROW:
-            with _narrowed(agents, target, mtu):
+            with _narrowed(agents, taken[0].ends.target, mtu):
                 for way in taken:
                     found += path_mtu.bulk_findings(way, mtu, BULK, PATIENCE)
     told = on_each(
@@ -68,6 +62,18 @@ def test_egr_008_pods_learn_of_smaller_links_outside(
     )
     found += [finding for one in told.values() for finding in one.findings()]
     demand_none(found)
+
+
+@contextmanager
+def _target(
+    agents: AgentPool, outside: Agent, family: Family, number: int
+) -> Iterator[list[ways.Way]]:
+    """From the pod of each node to an address that nobody talked to before."""
+    with egress_mtu.own_address(outside, family, number=number) as target:
+        egress_mtu.settled(agents.pods, target, outside.port)
+        require_open_port(agents.pods, target, outside.port)
+        every = ways.outside_ways(agents, outside, list(agents.pods), target)
+        yield [way for way in every if way.kind == ways.TO_OUTSIDE]
 
 
 @contextmanager

@@ -29,6 +29,16 @@ PATIENCE = 20.0  # seconds for 4 MiB; without path MTU discovery they never fini
 @pytest.fixture
 def to_own_pods(agents: AgentPool, workloads: Workloads, family: Family) -> list[ways.Way]:
     """From the pod of each node to a pod of the test's own on the next one."""
+    return _to_new_pods(agents, workloads, family)
+
+
+@pytest.fixture
+def to_other_pods(agents: AgentPool, workloads: Workloads, family: Family) -> list[ways.Way]:
+    """The same to other pods: whoever has learned of a smaller link to a pod remembers it."""
+    return _to_new_pods(agents, workloads, family)
+
+
+def _to_new_pods(agents: AgentPool, workloads: Workloads, family: Family) -> list[ways.Way]:
     names = list(agents.pods)
     if len(names) == 1:
         pytest.skip("the cluster has one node, so there is nothing between nodes")
@@ -55,6 +65,7 @@ def test_pkt_015_nodes_answer_packets_that_are_too_big(
     workloads: Workloads,
     between_pods: list[ways.Way],
     to_own_pods: list[ways.Way],
+    to_other_pods: list[ways.Way],
 ) -> None:
     """A node says how much the next link carries, also to a pod that called a Service.
 
@@ -72,9 +83,9 @@ def test_pkt_015_nodes_answer_packets_that_are_too_big(
     services = _called_by_service(workloads, to_own_pods, family)
     mtus |= dict.fromkeys(services, mtus[to_own_pods[0]])
     taken = [*to_own_pods, *services]
-    # A pod that has learned of a smaller link sends nothing larger: sweeps come first.
     for narrow in NARROW:
         found += _sweep(taken, mtus, narrow, family)
+    taken = [*to_other_pods, *_called_by_service(workloads, to_other_pods, family)]
     for narrow in NARROW:
         found += _bulk(taken, narrow, family)
     demand_none(found)
@@ -101,14 +112,10 @@ def _called_by_service(
 ) -> list[ways.Way]:
     """The first of the ways, called by the ClusterIP of a Service with its target alone."""
     first = direct[0]
-    workloads.kube.patch(
-        "v1",
-        "Pod",
-        first.target.identity,
-        {"metadata": {"labels": {"app": "narrow"}}},
-        workloads.namespace,
-    )
-    service = workloads.service(selector={"app": "narrow"})
+    pod = first.target.identity
+    label = {"app": f"narrow-{pod}"}
+    workloads.kube.patch("v1", "Pod", pod, {"metadata": {"labels": label}}, workloads.namespace)
+    service = workloads.service(selector=label)
     address_ = service.cluster_ips.require(family)
     return called_by([first], ways.CLUSTER_IP, address_, 80, by="SVC-007")
 
