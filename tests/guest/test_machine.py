@@ -88,6 +88,19 @@ def test_guest_is_found_by_its_record_and_its_mark_only(
     )
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(),
+    reason="no groups for sessions (CONFIG_SCHED_AUTOGROUP)",
+)
+def test_it_gets_more_of_processors_that_are_shared(
+    spec: ClusterSpec, files: GuestFiles, cluster: str, namespace: str, tmp_path: Path
+) -> None:
+    kernel(files, ALIVE)
+    _, guest = started(spec, files, cluster, tmp_path, namespace)
+    group = Path(f"/proc/{guest.process.pid}/autogroup").read_text()
+    assert group.endswith(f"nice {machine.NICE}\n")
+
+
 def test_its_scripts_are_heard_with_their_times(
     spec: ClusterSpec, files: GuestFiles, cluster: str, namespace: str, tmp_path: Path
 ) -> None:
