@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from typing import Any
 
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrRouting
 
@@ -20,46 +21,65 @@ from tests.lab import nft
 from tests.lab.topology import PORT, Lab, host_addresses
 
 ETHERNET = 14
+ETHERTYPE = 0x86DD
 MULTICAST = 0xFF
 PORTS = PORT.to_bytes(2, "big") + (20_000).to_bytes(2, "big")  # from the echo server, to anybody
+# Gets the sockets that were opened, what came to the first of them, and its sender.
+Take = Callable[[list[socket.socket], bytes, Any], None]
 
 
 @contextmanager
-def strange(lab: Lab, host: str, handle: Callable[[bytes], list[bytes]]) -> Iterator[None]:
-    """``handle`` gets every IPv6 packet that comes to the pod, and its results are sent."""
+def thread(
+    lab: Lab, host: str, opened: Callable[[], list[socket.socket]], take: Take
+) -> Iterator[None]:
+    """``take`` gets what comes to the first of the sockets that were opened in the pod."""
     made: list[socket.socket] = []
-
-    def open_sockets() -> None:
-        listening = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD))
-        listening.bind(("eth0", 0x86DD))
-        listening.settimeout(0.1)
-        sending = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        made.extend([listening, sending])
-
-    nft.inside(lab.namespace(host), open_sockets)
-    listening, sending = made
+    nft.inside(lab.namespace(host), lambda: made.extend(opened()))
+    listening = made[0]
+    listening.settimeout(0.1)
     stop = threading.Event()
 
     def work() -> None:
         while not stop.is_set():
             try:
-                frame, (_, _, kind, *_) = listening.recvfrom(65_535)
+                data, sender = listening.recvfrom(65_535)
             except TimeoutError:
                 continue
-            if kind == socket.PACKET_OUTGOING:
-                continue
-            for packet in handle(frame[ETHERNET:]):
-                sending.sendto(packet, (socket.inet_ntop(socket.AF_INET6, packet[24:40]), 0))
+            take(made, data, sender)
 
-    thread = threading.Thread(target=work)
-    thread.start()
+    worker = threading.Thread(target=work)
+    worker.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        worker.join()
         for each in made:
             each.close()
+
+
+def all_frames(interface: str) -> socket.socket:
+    """Sees every IPv6 frame of an interface, in this thread's network namespace."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE))
+    sock.bind((interface, ETHERTYPE))
+    return sock
+
+
+@contextmanager
+def strange(lab: Lab, host: str, handle: Callable[[bytes], list[bytes]]) -> Iterator[None]:
+    """``handle`` gets every IPv6 packet that comes to the pod, and its results are sent."""
+
+    def opened() -> list[socket.socket]:
+        sending = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        return [all_frames("eth0"), sending]
+
+    def take(made: list[socket.socket], frame: bytes, sender: Any) -> None:
+        if sender[2] != socket.PACKET_OUTGOING:
+            for packet in handle(frame[ETHERNET:]):
+                made[1].sendto(packet, (socket.inet_ntop(socket.AF_INET6, packet[24:40]), 0))
+
+    with thread(lab, host, opened, take):
+        yield
 
 
 def executing_routing_headers(packet: bytes) -> list[bytes]:
@@ -107,37 +127,13 @@ def _udp_answer(client: str, own: str, datagram: bytes) -> bytes:
 @contextmanager
 def strange_relay(lab: Lab, host: str, one: str, other: str) -> Iterator[None]:
     """A host that copies packets to groups from one of its interfaces to another."""
-    made: list[socket.socket] = []
 
-    def open_sockets() -> None:
-        for name in (one, other):
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD))
-            sock.bind((name, 0x86DD))
-            sock.settimeout(0.1)
-            made.append(sock)
+    def take(made: list[socket.socket], frame: bytes, sender: Any) -> None:
+        if sender[2] != socket.PACKET_OUTGOING and frame[ETHERNET + 24] == MULTICAST:
+            made[1].send(frame)
 
-    nft.inside(lab.namespace(host), open_sockets)
-    listening, sending = made
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            try:
-                frame, (_, _, kind, *_) = listening.recvfrom(65_535)
-            except TimeoutError:
-                continue
-            if kind != socket.PACKET_OUTGOING and frame[ETHERNET + 24] == MULTICAST:
-                sending.send(frame)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with thread(lab, host, lambda: [all_frames(one), all_frames(other)], take):
         yield
-    finally:
-        stop.set()
-        thread.join()
-        for each in made:
-            each.close()
 
 
 UDP_NO_CHECK6_RX = 102  # linux/udp.h; Python has no name for it
@@ -146,32 +142,15 @@ UDP_NO_CHECK6_RX = 102  # linux/udp.h; Python has no name for it
 @contextmanager
 def unchecked_server(lab: Lab, host: str, port: int) -> Iterator[None]:
     """An echo server that takes IPv6 datagrams without a checksum."""
-    made: list[socket.socket] = []
 
-    def open_socket() -> None:
+    def opened() -> list[socket.socket]:
         sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         sock.setsockopt(socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1)
         sock.bind(("::", port))
-        sock.settimeout(0.1)
-        made.append(sock)
+        return [sock]
 
-    nft.inside(lab.namespace(host), open_socket)
-    (sock,) = made
-    stop = threading.Event()
+    def take(made: list[socket.socket], data: bytes, sender: Any) -> None:
+        made[0].sendto(data, sender)
 
-    def work() -> None:
-        while not stop.is_set():
-            try:
-                data, peer = sock.recvfrom(65_535)
-            except TimeoutError:
-                continue
-            sock.sendto(data, peer)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with thread(lab, host, opened, take):
         yield
-    finally:
-        stop.set()
-        thread.join()
-        sock.close()
