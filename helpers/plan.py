@@ -225,10 +225,10 @@ def answered_in_time(
         raise
 
 
-def settle(steps: Sequence[Step], what: str) -> None:
+def settle(steps: Sequence[Step], what: str, within: float | None = None) -> None:
     """Like ``programmed``, for a test that compares a whole matrix next and tells more by it."""
     with contextlib.suppress(AssertionError):
-        programmed(steps, what)
+        programmed(steps, what, within)
 
 
 def settle_outcome(steps: Sequence[Step], outcome: Outcome, what: str, *, every: float) -> None:

@@ -217,6 +217,36 @@ def consistently(
         sleeper.sleep(max(0.0, min(pause, deadline.remaining)))
 
 
+def lastingly(
+    observe: Callable[[], State],
+    holds: Callable[[State], bool],
+    *,
+    within: float,
+    during: float,
+    every: float = 0.5,
+    describe: Callable[[State], str] | None = None,
+    what: str | None = None,
+    sleeper: Sleeper = REAL_TIME,
+) -> State:
+    """Wait until ``holds``, then demand that it stays so for ``during`` seconds.
+
+    For a state that is reached in steps which are not seen one by one, e.g. the rules of a
+    kube-proxy that programs part after part. What must not be needs its positive control in the
+    same observation, as everywhere.
+
+    Raises:
+        NotSettled: it did not hold in time, or it did not stay so.
+        Exception: what ``observe`` raised.
+    """
+    what = what or _name(holds)
+    eventually(
+        observe, holds, within=within, every=every, describe=describe, what=what, sleeper=sleeper
+    )
+    return consistently(
+        observe, holds, during=during, every=every, describe=describe, what=what, sleeper=sleeper
+    )
+
+
 @dataclass(slots=True)
 class _Look(Generic[State]):
     """One wait: how to look, and what has been seen."""

@@ -12,13 +12,15 @@ from helpers.findings import demand_none
 from helpers.gates import pod_address, require_node_pairs
 from helpers.model import Family, Protocol
 from helpers.off_cluster import host_route, masquerade_findings, preserved_findings, sources_seen
-from helpers.plan import Kind, carry_out, plan, require_reached, settle
+from helpers.plan import Kind, carry_out, follows_within, plan, require_reached, settle
 from helpers.services import agent_service, backends, cluster_ip
+from helpers.waiting import Deadline
 from helpers.workloads import Workloads
 
 if TYPE_CHECKING:
     from clusters.api import Cluster
 
+AT_LEAST = 1.0  # second for each node's masquerading to be programmed
 KINDS = (Kind("tcp", Protocol.TCP, 80), Kind("udp", Protocol.UDP, 80))
 
 
@@ -52,6 +54,7 @@ def test_prx_005_strangers_are_masqueraded_and_pods_are_not(
     findings = preserved_findings(answered, own, facts.declared_pod_cidrs)
 
     client = outside.addresses.require(family)
+    patience = Deadline(follows_within(pods.values()))  # of all nodes together
     for node in facts.nodes:
         via = node.internal_ips.require(family)
         steps = plan(
@@ -62,6 +65,8 @@ def test_prx_005_strangers_are_masqueraded_and_pods_are_not(
             origin={"outside": client},
         )
         with host_route(outside, target, via):
+            reached = f"the outside reaches the clusterIP via {node.name}"
+            settle(steps, reached, max(patience.remaining, AT_LEAST))
             answered = carry_out(steps)
         findings += masquerade_findings(
             node.name,

@@ -18,6 +18,7 @@ from helpers.plan import (
     carry_out,
     expected,
     folded,
+    follows_within,
     plan,
     programmed,
 )
@@ -39,7 +40,7 @@ from helpers.services import (
     clients_inside,
     cluster_ip,
 )
-from helpers.waiting import consistently
+from helpers.waiting import consistently, lastingly
 from helpers.workloads import Workloads, tcp_port
 
 if TYPE_CHECKING:
@@ -102,9 +103,10 @@ def test_svc_004_one_family_becomes_two_and_one_again(
     newer = agent_service(workloads, ports=[tcp_port(port)])
     both = {f"newer clusterIP {address}": address for address in newer.cluster_ips.all}
     programmed(plan(clients, both, [kind], timeout=1.0), "a Service made later answers")
-    consistently(
+    lastingly(
         lambda: Kept.observe(to_first, to_second),
         Kept.holds,
+        within=follows_within(agents.nodes.running.values()),
         during=STAYS_FOR,
         describe=str,
         what="after the way back the first clusterIP answers and the second does not",

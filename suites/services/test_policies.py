@@ -10,7 +10,7 @@ from helpers.facts import Facts
 from helpers.findings import demand_none
 from helpers.gates import require_node_pairs
 from helpers.model import Family, Protocol
-from helpers.plan import Kind, plan, programmed
+from helpers.plan import Kind, follows_within, plan, programmed
 from helpers.service_policies import (
     LOCAL,
     Locality,
@@ -19,7 +19,7 @@ from helpers.service_policies import (
     service_of_each,
 )
 from helpers.services import clients_inside, cluster_ip, require_family
-from helpers.waiting import consistently
+from helpers.waiting import lastingly
 from helpers.workloads import Workloads
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def test_svc_011_external_policy_local(
                 origin={"outside": client},
             )
     programmed(local, "the NodePort answers where its backend is")
-    seen = consistently(
+    seen = lastingly(
         lambda: Locality.observe(local, remote),
         Locality.holds,
+        within=follows_within(agents.nodes.running.values()),
         during=STAYS_FOR,
         describe=str,
         what="NodePorts with externalTrafficPolicy Local answer on their backend's node only",
@@ -102,9 +103,10 @@ def test_svc_011_internal_policy_local(
             steps = local if agent.node == home else remote
             steps += plan({label: agent}, target, kinds, timeout=SILENT_FOR)
     programmed(local, "the clusterIP answers on its backend's node")
-    consistently(
+    lastingly(
         lambda: Locality.observe(local, remote),
         Locality.holds,
+        within=follows_within(agents.nodes.running.values()),
         during=STAYS_FOR,
         describe=str,
         what="clusterIPs with internalTrafficPolicy Local answer on their backend's node only",

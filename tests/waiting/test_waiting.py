@@ -13,6 +13,7 @@ from helpers.waiting import (
     consistently,
     drain_waits,
     eventually,
+    lastingly,
 )
 
 
@@ -235,6 +236,17 @@ def test_consistently_never_swallows_an_error(clock: FakeTime) -> None:
 
     with pytest.raises(ConnectionError):
         consistently(observe, is_up, during=5, sleeper=clock)
+
+
+def test_lastingly_waits_and_then_demands(clock: FakeTime) -> None:
+    late = becoming(clock, {0: "down", 2: "up"})
+    assert lastingly(late, is_up, within=5, during=3, sleeper=clock) == "up"
+    brief = becoming(clock, {0: "up", 2: "down"})
+    with pytest.raises(NotSettled, match=r"held for 2\.0 s of 3 s, then not"):
+        lastingly(brief, is_up, within=5, during=3, sleeper=clock)
+    never = becoming(clock, {0: "down"})
+    with pytest.raises(NotSettled, match="not within 5 s"):
+        lastingly(never, is_up, within=5, during=3, sleeper=clock)
 
 
 def test_a_deadline_runs_down_and_never_below_zero(clock: FakeTime) -> None:
