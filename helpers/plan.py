@@ -16,6 +16,7 @@ from helpers.agents.client import Agent
 from helpers.matrix import Cell, Differs, Matrix, decide, explain_matrix
 from helpers.model import Family, IPAddress, Protocol
 from helpers.probes import PATIENCE, Observation, Outcome, Probe
+from helpers.proxy_syncs import look_ended
 from helpers.verdicts import Blocked, Inconclusive
 from helpers.waiting import NotSettled, eventually
 
@@ -201,7 +202,7 @@ def programmed(steps: Sequence[Step], what: str, within: float | None = None) ->
 def answered_in_time(
     steps: Sequence[Step], what: str, within: float | None = None, *, every: float = 0.5
 ) -> None:
-    """Wait until every cell of a plan is reached.
+    """Wait until every cell of a plan is reached, and kube-proxy has ended what it is at.
 
     Raises:
         AssertionError: they are not in time; with the cells that were not reached last.
@@ -215,6 +216,7 @@ def answered_in_time(
             describe=Matrix.summary,
             what=what,
         )
+        look_ended({guest for step in steps for guest in step.agent.guests})
     except NotSettled as late:
         if isinstance(late.last, Matrix) and not all_reached(late.last):
             head, *story = str(late).splitlines()

@@ -49,9 +49,16 @@ def backend_on_each(
 def service_of_each(
     workloads: Workloads, nodes: Iterable[str], **options: Any
 ) -> dict[str, ServiceView]:
-    """For each node a Service whose only backend is the pod of ``backend_on_each`` there."""
+    """For each node a Service whose only backend is the pod of ``backend_on_each`` there.
+
+    Nodes with a guest kernel come last: when theirs answers, their kube-proxy, which takes all that
+    it was told at once, knows the others too.
+    """
+    agents = workloads.agents.nodes.running.values()
+    guests = {guest.node for agent in agents for guest in agent.guests}
+    in_order = sorted(nodes, key=lambda node: node in guests)
     return {
-        node: workloads.service(policy=PREFER, selector={ON: node}, **options) for node in nodes
+        node: workloads.service(policy=PREFER, selector={ON: node}, **options) for node in in_order
     }
 
 

@@ -21,6 +21,7 @@ from helpers.views import PodView
 if TYPE_CHECKING:
     from helpers.agents.client import Agent
     from helpers.agents.pool import AgentPool
+    from helpers.facts import Facts
     from helpers.kube import Kube
     from helpers.workloads import ServiceView, Workloads
 
@@ -273,6 +274,17 @@ def clients_inside(agents: AgentPool) -> dict[str, Agent]:
         **{f"pod on {node}": agent for node, agent in agents.peers.items()},
         **{f"node {node}": agent for node, agent in agents.nodes.items()},
     }
+
+
+def refuses_own_fragments(facts: Facts) -> set[str]:
+    """Labels of nodes that cannot send datagrams to clusterIPs that are larger than their links.
+
+    In ipvs mode clusterIPs are the node's own: what it sends itself is sized for its loopback
+    interface and marked not to be fragmented, and IPVS, which sends it on over a link, refuses it
+    (EMSGSIZE; ip_vs_xmit.c, ensure_mtu_is_adequate). With IPv4 the next one knows the size, with
+    IPv6 none ever does (seen on Linux 7.2). Pods on the node are not concerned.
+    """
+    return {f"node {node.name}" for node in facts.nodes if facts.proxy_mode(node.name) == "ipvs"}
 
 
 def backend_clients(agents: AgentPool) -> dict[str, Agent]:

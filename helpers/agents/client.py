@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,6 +49,7 @@ class Agent:
         node: node that it runs on, None outside of the cluster.
         addresses: where others reach its echo server.
         port: TCP and UDP port of its echo server.
+        guests: the node agents of the cluster's nodes with a guest kernel.
         typed: see the property; ``{pod}`` stands for the agent's pod.
     """
 
@@ -61,7 +62,7 @@ class Agent:
         node: str | None = None,
         port: int = 8080,
         identity: str | None = None,
-        guests: bool = False,
+        guests: Sequence[Agent] = (),
         on_loss: Callable[[Loss], None] | None = None,
         typed: str = "",
     ) -> None:

@@ -118,10 +118,11 @@ class AgentPool:
         outside: OutsideHost | None = None,
         engine: Mapping[str, str] | None = None,
         *,
-        guests: bool = False,
+        guests: Sequence[str] = (),
     ) -> None:
         self._kube = kube
-        self._guests = guests
+        # The node agents of nodes with a guest kernel; every agent knows them all.
+        self._guests: list[Agent] = []
         self.losses: list[Loss] = []
         self._lock = threading.Lock()
         self._made: dict[tuple[str, str, str], Agent] = {}  # namespace, pod, uid
@@ -129,6 +130,7 @@ class AgentPool:
         self.pods = self._groups[deploy.POD_AGENTS]
         self.peers = self._groups[deploy.PEER_AGENTS]
         self.nodes = self._groups[deploy.NODE_AGENTS]
+        self._guests += (agent for node, agent in self.nodes.running.items() if node in guests)
         self.outside = self._outside_agent(outside, engine or {}) if outside else None
 
     @classmethod
@@ -152,7 +154,7 @@ class AgentPool:
         """
         stored = once(state, "agents", lambda: _deploy(kube, image, pull_policy))
         deployed = [_Deployed(**{**e, "addresses": tuple(e["addresses"])}) for e in stored]
-        guests = once(state, "guests", lambda: any(map(_guest, kube.nodes())))
+        guests = once(state, "guests", lambda: [n.name for n in kube.nodes() if _guest(n)])
         return cls(kube, deployed, outside, engine, guests=guests)
 
     def for_pod(self, namespace: str, pod: str) -> Agent:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helpers.agents.pool import AgentPool
+from helpers.evidence import Evidence
+from helpers.facts import Facts
 from helpers.findings import demand_none
 from helpers.gates import require_node_pairs
 from helpers.model import Family, Protocol
-from helpers.plan import Kind, carry_out, demand_reached, plan, settle
+from helpers.plan import Kind, carry_out, demand_reached, folded, plan, settle
 from helpers.services import (
     agent_service,
     backend_clients,
     backends,
     clients_inside,
     cluster_ip,
+    refuses_own_fragments,
     servers_seen,
     spread_findings,
 )
@@ -29,13 +32,19 @@ TRIES_PER_ENDPOINT = 20
 
 
 def test_svc_007_cluster_ip_answers_from_everywhere(
-    family: Family, cluster: Cluster, agents: AgentPool, workloads: Workloads
+    family: Family,
+    cluster: Cluster,
+    facts: Facts,
+    agents: AgentPool,
+    workloads: Workloads,
+    evidence: Evidence,
 ) -> None:
     """The clusterIP of each family answers TCP and UDP, small and of 2 kB, from everywhere.
 
     Given: a dual-stack Service with a backend on every node, made just before.
     Then: a pod on every node, every node, and every backend itself get an answer to each of
-        several requests: none is lost.
+        several requests: none is lost. UDP of 2 kB from nodes in ipvs mode is written down only:
+        see ``refuses_own_fragments``.
     Source: Kubernetes e2e dual_stack.go (granular checks: pod, node and endpoint to Service).
     """
     require_node_pairs(cluster.state, agents, family)
@@ -51,13 +60,23 @@ def test_svc_007_cluster_ip_answers_from_everywhere(
     )
     big = Kind("udp of 2 kB", Protocol.UDP, PORT, size=2048)
     large = Kind("tcp of 2 kB", Protocol.TCP, PORT, size=2048)
-    steps = plan(sources, target, [TCP, UDP, big, large], attempts=2 * tries)
+    own = refuses_own_fragments(facts)
+    steps = [
+        *plan(sources, target, [TCP, UDP, large], attempts=2 * tries),
+        *plan(
+            {s: a for s, a in sources.items() if s not in own}, target, [big], attempts=2 * tries
+        ),
+    ]
     demand_reached(
         steps,
         "the node of the client must translate: where all its cells fail, kube-proxy of that node "
         "does not follow the API (look at its log); where only large datagrams do, fragments are "
         "dropped",
     )
+    refusing = {label: agent for label, agent in sources.items() if label in own}
+    if refusing:
+        told = folded(carry_out(plan(refusing, target, [big], attempts=tries)))
+        evidence.attach("udp-2kB-of-ipvs-nodes.txt", told.summary(), always=True)
 
 
 def test_svc_009_every_endpoint_is_reached(
