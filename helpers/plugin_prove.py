@@ -150,6 +150,7 @@ class FaultItem(pytest.Item):
             rows = [item.row for item in self.session.items if isinstance(item, FaultItem)]
             planted = [row for row in rows if row.id != BASELINE]
             alone = self.config.getoption("prove_alone")
+            prover.prepare(sample())
             stash[_campaign] = Campaign(prover, planted, sample(), alone=alone)
         return stash[_campaign]
 

@@ -167,6 +167,15 @@ class Prover:
         self.not_green = _not_green(found.seen)
         return found
 
+    def prepare(self, sample: Iterable[str]) -> None:
+        """See that agents run: they would be made under the first fault.
+
+        Raises:
+            FaultError: the session that deploys them brought no verdicts.
+        """
+        if not self.bench.has_agents:
+            self.decide("prepared", sample)
+
     # -- one fault ---------------------------------------------------------------------------------
 
     def prove(self, rows: Sequence[Expectation], sample: Sequence[str]) -> Finding:

@@ -18,9 +18,10 @@ from helpers.views import PodView
 from helpers.waiting import eventually
 
 IPAM_PLUGIN: Final = "/opt/cni/bin/calico-ipam"
-NO_RELEASE: Final = f"""#!/bin/sh
+# The plugin looks at its own name for what it is to be.
+NO_RELEASE: Final = f"""#!/bin/bash
 [ "$CNI_COMMAND" = DEL ] && exit 0
-exec {IPAM_PLUGIN}.dsfault "$@"
+exec -a {IPAM_PLUGIN} {IPAM_PLUGIN}.dsfault "$@"
 """
 STRAY: Final = {Family.IPV4: "192.0.0.99/32", Family.IPV6: "fd00:bad::1/128"}
 POD_SECONDS: Final = 60.0

@@ -118,6 +118,18 @@ class Bench:
             raise FaultError(f"There is no {role} pod on {node}: run the suites once before.")
         return found[0]
 
+    @property
+    def has_agents(self) -> bool:
+        """Whether agents of this version run on every node."""
+        found = {
+            (pod.labels.get(deploy.ROLE), pod.node)
+            for pod in self.kube.pods(AGENT_NAMESPACE)
+            if pod.ready
+            and not pod.deleting
+            and pod.annotations.get(deploy.VERSION) == deploy.agent_version()
+        }
+        return all((role, node) in found for role in deploy.ROLES for node in self.names)
+
     # -- commands ---------------------------------------------------------------------------------
 
     def run(

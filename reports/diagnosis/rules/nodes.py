@@ -148,7 +148,7 @@ RULES: Final = (
         ),
         explains=ids(
             "CFG-005 CFG-009 CFG-012 PODIP-003 PODIP-009 SVC-010 SVC-011 CONN-011 CONN-012 "
-            "RTE-001 RTE-002 PRX-002"
+            "RTE-001 RTE-002 PRX-002 EGR-002 EGR-004 EGR-007 EGR-011"
         ),
     ),
     Rule(
