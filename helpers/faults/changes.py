@@ -16,12 +16,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from helpers.faults.bench import Bench, FaultError
+from helpers.faults.bench import Bench, CommandError, FaultError
 from helpers.model import Family
 from helpers.waiting import eventually
 
 TABLE: Final = "dsfault"
 RESTART_SECONDS: Final = 120.0
+DONE_SECONDS: Final = 120.0  # a guest kernel is slow to start the programs of one look
 KINDS: Final[dict[str, type[Change]]] = {}
 
 
@@ -302,11 +303,13 @@ class Program(Change):
 class Frozen(Change):
     """Processes of a node that stand still (SIGSTOP): alive, but doing nothing.
 
-    ``command`` is the kernel's name of the process (/proc/PID/comm, at most 15 characters).
+    ``command`` is the kernel's name of the process (/proc/PID/comm, at most 15 characters);
+    ``once``: a command on the node that succeeds when they have done what they are still to do.
     """
 
     node: str
     command: str
+    once: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -324,6 +327,14 @@ class Frozen(Change):
         return "stopped" if "T" in states else "running"
 
     def apply(self, bench: Bench, before: str) -> None:
+        if self.once:
+            eventually(
+                lambda: bench.run(self.node, *self.once),
+                lambda _: True,
+                within=DONE_SECONDS,
+                retry_on=(CommandError,),
+                what=f"{self.command} on {self.node} has done what is waited for",
+            )
         self._signal(bench, "STOP")
 
     def revert(self, bench: Bench, before: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from helpers.faults.changes import Change, Frozen
 from helpers.faults.comparison import Comparison
 from helpers.faults.expectations import Expectation, Key
 from helpers.faults.plans import Plan
@@ -75,7 +76,9 @@ def _apart(one: Expectation, other: Expectation, plans: Mapping[str, Plan | None
     if one.kind != other.kind or not ((one.sociable and other.sociable) or _mirrored(one, other)):
         return False
     first, second = _touched(one, plans[one.id]), _touched(other, plans[other.id])
-    return first is not None and second is not None and not first & second
+    if first is None or second is None or _still(first) != _still(second):
+        return False
+    return all(first[where] == second[where] for where in first.keys() & second.keys())
 
 
 def _losing(row: Expectation) -> set[str]:
@@ -88,8 +91,14 @@ def _mirrored(one: Expectation, other: Expectation) -> bool:
     return one.id in (other.mirror, other.twin_of) or other.id in (one.mirror, one.twin_of)
 
 
-def _touched(row: Expectation, plan: Plan | None) -> set[str] | None:
+def _touched(row: Expectation, plan: Plan | None) -> dict[str, Change] | None:
+    """What a fault changes; two that make the very same change share it."""
     # Changes from a generator are known only while they are made.
     if plan is None or not isinstance(plan.changes, Sequence):
         return None
-    return {change.of(row.id).where for change in plan.changes}
+    return {(change := planned.of(row.id)).where: change for planned in plan.changes}
+
+
+def _still(touched: Mapping[str, Change]) -> set[str]:
+    """What stands still: with it whatever other faults would be noticed by."""
+    return {where for where, change in touched.items() if isinstance(change, Frozen)}

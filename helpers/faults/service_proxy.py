@@ -6,7 +6,6 @@ A Service of the fault's own is there before that, so that both families have so
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from helpers.agents.deploy import NODE_PORT
@@ -25,14 +24,15 @@ from helpers.faults.changes import (
 from helpers.faults.common import IPVS_CONFIG, KUBE_PROXY, SYSTEM, kube_proxy_config
 from helpers.faults.objects import Patch, Whole
 from helpers.faults.plans import Plan, plants
-from helpers.model import FAMILIES, DualAddresses, Family
+from helpers.model import FAMILIES, Family
 from helpers.naming import AGENT_NAMESPACE, MANAGED_BY
 from helpers.service_proxy_config import GROUP_LABEL
 from helpers.services import AGENT_PODS
-from helpers.waiting import eventually
 
 OWN: Final = "dsfault-service"
-PROGRAMMED_SECONDS: Final = 120.0  # a guest kernel is slow to start the programs of one look
+# In the lower parts of the ranges, which the API gives out only when asked for them.
+CLUSTER_IP: Final = 253
+NODE_PORT_OF_OWN: Final = 30077
 SAVED: Final = "/run/dsfault-saved"
 
 
@@ -53,8 +53,14 @@ def ipvs_nodes(bench: Bench) -> list[str]:
     return [node.name for node in bench.nodes if node.labels.get(GROUP_LABEL) in groups]
 
 
-def _own_service() -> Whole:
+def _cluster_ip(bench: Bench, family: Family) -> str:
+    """Of the fault's own Service: in the part of the range that the API gives out to nobody."""
+    return str(bench.cluster.spec.service_cidr(family)[CLUSTER_IP])
+
+
+def _own_service(bench: Bench) -> Whole:
     """A dual-stack NodePort Service with the agents' pods as backends."""
+    port = {"name": "tcp", "protocol": "TCP", "port": 80, "targetPort": 8080}
     return Whole(
         api_version="v1",
         kind="Service",
@@ -68,35 +74,33 @@ def _own_service() -> Whole:
                 "type": "NodePort",
                 "selector": dict(AGENT_PODS),
                 "ipFamilyPolicy": "RequireDualStack",
-                "ports": [{"name": "tcp", "protocol": "TCP", "port": 80, "targetPort": 8080}],
+                "ipFamilies": [family.kubernetes for family in FAMILIES],
+                "clusterIPs": [_cluster_ip(bench, family) for family in FAMILIES],
+                "ports": [{**port, "nodePort": NODE_PORT_OF_OWN}],
             },
         },
     )
 
 
-def _cluster_ips(bench: Bench) -> DualAddresses:
-    found = bench.kube.get("v1", "Service", OWN, AGENT_NAMESPACE)
-    if found is None:
-        raise FaultError(f"Service {AGENT_NAMESPACE}/{OWN} is gone")
-    return DualAddresses.parse(found["spec"]["clusterIPs"])
-
-
 def _at(bench: Bench, family: Family) -> str:
     """``address:port`` of the fault's own Service, as ipvsadm writes it."""
-    address = _cluster_ips(bench).require(family)
-    return f"[{address}]:80" if address.version == 6 else f"{address}:80"
+    return _server(_cluster_ip(bench, family), 80)
 
 
-def _frozen_with_own_service(bench: Bench, node: str) -> Iterator[Change]:
-    """The Service, programmed with its backends in both families; then kube-proxy stands still."""
-    yield _own_service()
+def _server(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
-    def programmed() -> bool:
-        rules = bench.run(node, "ipvsadm", "-Sn")
-        return all(f"-a -t {_at(bench, family)} " in rules for family in FAMILIES)
 
-    eventually(programmed, bool, within=PROGRAMMED_SECONDS, what=f"{node} has the fault's Service")
-    yield Frozen(node=node, command="kube-proxy")
+def _frozen_with_own_service(bench: Bench, node: str) -> list[Change]:
+    """The Service, programmed with its backends in both families; then kube-proxy stands still.
+
+    Its addresses are fixed, so that it and the standstill are the same change for several faults.
+    """
+    tests = [f"echo \"$rules\" | grep -qF -- '-a -t {_at(bench, family)} '" for family in FAMILIES]
+    # The entries of the ipsets come last.
+    tests.append(f"ipset test KUBE-6-CLUSTER-IP {_cluster_ip(bench, Family.IPV6)},tcp:80 2>&1")
+    done = _shell(f"rules=$(ipvsadm -Sn) && {' && '.join(tests)}")
+    return [_own_service(bench), Frozen(node=node, command="kube-proxy", once=done)]
 
 
 def _shell(script: str) -> tuple[str, ...]:
@@ -107,95 +111,72 @@ def _shell(script: str) -> tuple[str, ...]:
 def kube_proxy_stands_still(bench: Bench) -> Plan:
     """That of the worker, and that of a node in ipvs mode; then a Service is made."""
     nodes = dict.fromkeys([bench.worker, *ipvs_nodes(bench)[:1]])
-    return Plan([*(Frozen(node=node, command="kube-proxy") for node in nodes), _own_service()])
+    return Plan([*(Frozen(node=node, command="kube-proxy") for node in nodes), _own_service(bench)])
 
 
 @plants("PRX-001/address")
 def an_address_is_taken_from_the_dummy_interface(bench: Bench) -> Plan:
     node = ipvs_node(bench)
-
-    def changes() -> Iterator[Change]:
-        yield from _frozen_with_own_service(bench, node)
-        address = f"{_cluster_ips(bench).require(Family.IPV6)}/128"
-        yield Command(
-            node=node,
-            do=("ip", "-6", "addr", "del", address, "dev", "kube-ipvs0"),
-            undo=("ip", "-6", "addr", "add", address, "dev", "kube-ipvs0"),
-            look=_shell("ip -6 -o addr show dev kube-ipvs0 | sort"),
-        )
-
-    return Plan(changes())
+    address = f"{_cluster_ip(bench, Family.IPV6)}/128"
+    gone = Command(
+        node=node,
+        do=("ip", "-6", "addr", "del", address, "dev", "kube-ipvs0"),
+        undo=("ip", "-6", "addr", "add", address, "dev", "kube-ipvs0"),
+        look=_shell("ip -6 -o addr show dev kube-ipvs0 | sort"),
+    )
+    return Plan([*_frozen_with_own_service(bench, node), gone])
 
 
 @plants("PRX-002/server")
 def a_virtual_server_is_deleted(bench: Bench) -> Plan:
-    node = ipvs_node(bench)
-
-    def changes() -> Iterator[Change]:
-        yield from _frozen_with_own_service(bench, node)
-        at = _at(bench, Family.IPV6)
-        rules = f"ipvsadm -Sn | grep -F -- '-t {at} '"
-        yield Command(
-            node=node,
-            do=_shell(f"{rules} > {SAVED} && ipvsadm -D -t {at}"),
-            undo=_shell(f"ipvsadm -R < {SAVED} && rm -f {SAVED}"),
-            look=_shell(f"{rules} | sort"),
-        )
-
-    return Plan(changes())
+    node, at = ipvs_node(bench), _at(bench, Family.IPV6)
+    rules, saved = f"ipvsadm -Sn | grep -F -- '-t {at} '", f"{SAVED}-server"
+    deleted = Command(
+        node=node,
+        do=_shell(f"{rules} > {saved} && ipvsadm -D -t {at}"),
+        undo=_shell(f"ipvsadm -R < {saved} && rm -f {saved}"),
+        look=_shell(f"{rules} | sort"),
+    )
+    return Plan([*_frozen_with_own_service(bench, node), deleted])
 
 
 @plants("PRX-002/scheduler")
 def a_virtual_server_has_another_scheduler(bench: Bench) -> Plan:
-    node = ipvs_node(bench)
-
-    def changes() -> Iterator[Change]:
-        yield from _frozen_with_own_service(bench, node)
-        at = _at(bench, Family.IPV6)
-        yield Command(
-            node=node,
-            do=("ipvsadm", "-E", "-t", at, "-s", "sh"),
-            undo=("ipvsadm", "-E", "-t", at, "-s", "rr"),
-            look=_shell(f"ipvsadm -Sn | grep -F -- '-A -t {at} '"),
-        )
-
-    return Plan(changes())
+    node, at = ipvs_node(bench), _at(bench, Family.IPV4)
+    changed = Command(
+        node=node,
+        do=("ipvsadm", "-E", "-t", at, "-s", "sh"),
+        undo=("ipvsadm", "-E", "-t", at, "-s", "rr"),
+        look=_shell(f"ipvsadm -Sn | grep -F -- '-A -t {at} '"),
+    )
+    return Plan([*_frozen_with_own_service(bench, node), changed])
 
 
 @plants("PRX-003/wrong-family")
 def a_real_server_is_of_the_wrong_family(bench: Bench) -> Plan:
     """IPVS takes a real server of the other family as a tunnel's end only."""
     node = ipvs_node(bench)
-
-    def changes() -> Iterator[Change]:
-        yield from _frozen_with_own_service(bench, node)
-        at = _at(bench, Family.IPV6)
-        alien = f"{bench.address(bench.control_plane, Family.IPV4)}:80"
-        yield Command(
-            node=node,
-            do=("ipvsadm", "-a", "-t", at, "-r", alien, "-i"),
-            undo=("ipvsadm", "-d", "-t", at, "-r", alien),
-            look=_shell(f"ipvsadm -Sn | grep -F -- '-a -t {at} ' | sort"),
-        )
-
-    return Plan(changes())
+    at = _server(bench.address(node, Family.IPV6), NODE_PORT_OF_OWN)
+    alien = f"{bench.address(bench.control_plane, Family.IPV4)}:80"
+    added = Command(
+        node=node,
+        do=("ipvsadm", "-a", "-t", at, "-r", alien, "-i"),
+        undo=("ipvsadm", "-d", "-t", at, "-r", alien),
+        look=_shell(f"ipvsadm -Sn | grep -F -- '-a -t {at} ' | sort"),
+    )
+    return Plan([*_frozen_with_own_service(bench, node), added])
 
 
 @plants("PRX-003/endpoints")
 def kube_proxy_misses_that_endpoints_go(bench: Bench) -> Plan:
-    node = ipvs_node(bench)
-
-    def changes() -> Iterator[Change]:
-        yield from _frozen_with_own_service(bench, node)
-        yield Patch(
-            api_version="v1",
-            kind="Service",
-            name=OWN,
-            namespace=AGENT_NAMESPACE,
-            patch={"spec": {"selector": {**dict.fromkeys(AGENT_PODS), "app": "nobody"}}},
-        )
-
-    return Plan(changes())
+    gone = Patch(
+        api_version="v1",
+        kind="Service",
+        name=OWN,
+        namespace=AGENT_NAMESPACE,
+        patch={"spec": {"selector": {**dict.fromkeys(AGENT_PODS), "app": "nobody"}}},
+    )
+    return Plan([*_frozen_with_own_service(bench, ipvs_node(bench)), gone])
 
 
 @plants("PRX-003/conntrack")
@@ -205,19 +186,15 @@ def ipvs_is_hidden_from_conntrack(bench: Bench) -> Plan:
 
 @plants("PRX-004/flush")
 def an_ipset_of_ipv6_is_empty(bench: Bench) -> Plan:
-    node, name = ipvs_node(bench), "KUBE-6-CLUSTER-IP"
-
-    def changes() -> Iterator[Change]:
-        yield from _frozen_with_own_service(bench, node)
-        entries = f"ipset save {name} | grep ^add"
-        yield Command(
-            node=node,
-            do=_shell(f"{entries} > {SAVED} && ipset flush {name}"),
-            undo=_shell(f"ipset restore -exist < {SAVED} && rm -f {SAVED}"),
-            look=_shell(f"{entries} | sort"),
-        )
-
-    return Plan(changes())
+    node, name, saved = ipvs_node(bench), "KUBE-6-CLUSTER-IP", f"{SAVED}-ipset"
+    entries = f"ipset save {name} | grep ^add"
+    flushed = Command(
+        node=node,
+        do=_shell(f"{entries} > {saved} && ipset flush {name}"),
+        undo=_shell(f"ipset restore -exist < {saved} && rm -f {saved}"),
+        look=_shell(f"{entries} | sort"),
+    )
+    return Plan([*_frozen_with_own_service(bench, node), flushed])
 
 
 @plants("PRX-006/exposed")
@@ -258,6 +235,11 @@ def kube_proxy_runs_another_mode(bench: Bench) -> Plan:
 
     changed = kube_proxy_config(bench, change, name=IPVS_CONFIG, restart=None)
     return Plan([changed.model_copy(update={"then": steps})])
+
+
+@plants("PRX-010/frozen")
+def kube_proxy_follows_nothing(bench: Bench) -> Plan:
+    return Plan([Frozen(node=ipvs_node(bench), command="kube-proxy")])
 
 
 @plants("PRX-009/leftover")
