@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from helpers.model import Family, IPAddress
-from helpers.verdicts import Inconclusive
+from helpers.verdicts import Blocked, Inconclusive
+from helpers.waiting import NotSettled, eventually
 
 if TYPE_CHECKING:
     from helpers.agents.client import Agent
 
 SCRIPT: Final = Path(__file__).with_name("eyeballs_client.py")
+RESOLVED_WITHIN: Final = 20.0  # seconds; the cluster's DNS asks others for names of the outside
 CONNECTED_WITHIN: Final = 5.0  # seconds; RFC 8305 tries the next address after 0.25
 
 
@@ -28,8 +30,20 @@ class Choice:
 
 
 def preferred(client: Agent, name: str) -> list[str]:
-    """Addresses of a name in the order that the client's C library gives them (RFC 6724)."""
-    return list(client.call_one("getaddrinfo", host=name)["addresses"])
+    """Addresses of a name in the order that the client's C library gives them (RFC 6724).
+
+    Raises:
+        Blocked: by EGR-009, when the name is not resolved.
+    """
+    try:
+        return eventually(
+            lambda: list(client.call_one("getaddrinfo", 20, host=name)["addresses"]),
+            bool,
+            within=RESOLVED_WITHIN,
+            what=f"{client.name} resolves {name}",
+        )
+    except NotSettled as error:
+        raise Blocked("EGR-009", str(error)) from error
 
 
 def connect(client: Agent, name: str, port: int) -> Choice:

@@ -10,6 +10,7 @@ from helpers.model import Family, Protocol
 from helpers.parallel import on_each
 from helpers.paths import FLOWS, Path, address
 from helpers.plan import Kind, Step, plan
+from helpers.probes import PATIENCE
 
 if TYPE_CHECKING:
     from helpers.agents.client import Agent
@@ -39,8 +40,18 @@ def listening(agents: Iterable[Agent], family: Family) -> Iterator[int]:
         yield PORTS[family]
 
 
-def flows_to(paths: Iterable[Path], family: Family, port: int | None = None) -> list[Step]:
-    """TCP and UDP along every path, to a port of the target or to its usual one."""
+def flows_to(
+    paths: Iterable[Path],
+    family: Family,
+    port: int | None = None,
+    *,
+    patience: float = PATIENCE,
+) -> list[Step]:
+    """TCP and UDP along every path, to a port of the target or to its usual one.
+
+    Args:
+        patience: seconds that an answer may take.
+    """
     return [
         step
         for path in paths
@@ -48,6 +59,6 @@ def flows_to(paths: Iterable[Path], family: Family, port: int | None = None) -> 
             {path.names[0]: path.source},
             {path.names[1]: address(path.target, family)},
             [Kind(each.value, each, port or path.target.port) for each in FLOWS],
-            timeout=1.0,
+            timeout=patience,
         )
     ]

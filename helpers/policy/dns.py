@@ -107,7 +107,8 @@ def name_table(
         answers = clients[client].call("dns", ANSWER + 5, queries=queries)
         return dict(zip(mine, answers, strict=True))
 
-    return Truth(look, Matrix(expected))
+    guests = any(client.guests for client in clients.values())
+    return Truth(look, Matrix(expected), guests)
 
 
 def _outcome(answer: Result) -> Outcome:

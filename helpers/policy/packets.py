@@ -81,7 +81,8 @@ def packet_table(
         capture.require_complete()
         return Matrix({c: _outcome(capture, n, c in refused) for c, n in nonces.items()}, refused)
 
-    return Truth(look, Matrix(expected))
+    guests = target.agent.guests  # of any node of the cluster
+    return Truth(look, Matrix(expected), guests)
 
 
 def _outcome(capture: Capture, nonce: Nonce, refused: bool) -> Outcome:

@@ -48,7 +48,7 @@ class Truth:
 
     Attributes:
         look: one look at all cells. REACHED means open, TIMEOUT denied.
-        guests: a node of its probes is slow to program a policy.
+        guests: a node of the cluster is slow to program a policy, or to forget one.
     """
 
     look: Callable[[], Matrix]
@@ -144,7 +144,7 @@ def require_open(truth: Truth, within: float | None = None) -> None:
         eventually(
             truth.look,
             all_reached,
-            within=within or OPEN_WITHIN,
+            within=within or (GUEST_WITHIN if truth.guests else OPEN_WITHIN),
             every=0.3,
             describe=Matrix.summary,
             what="control: every probe is answered without the policy",
