@@ -25,8 +25,8 @@ OPEN_WITHIN: Final = 15.0  # seconds for the control: an earlier table's policy 
 ENFORCED_WITHIN: Final = 10.0  # seconds; Felix needs well under one
 # The same where a node is a guest with a kernel of its own: Felix starts iptables-restore and ipset
 # for each change, and each start takes such a kernel 20 to 80 ms instead of one. It was seen to
-# need 5.5 s when four tests changed policies at once.
-GUEST_WITHIN: Final = 40.0
+# need 9.6 s while four workers used such a cluster.
+GUEST_WITHIN: Final = 25.0
 HELD_FOR: Final = 1.5  # seconds
 ANSWER: Final = 3.0  # seconds that an allowed probe may take
 SOURCE_PORTS: Final = range(20_000, 30_000)  # of UDP: nobody listens there, no NodePort is there
