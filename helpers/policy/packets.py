@@ -81,7 +81,7 @@ def packet_table(
         capture.require_complete()
         return Matrix({c: _outcome(capture, n, c in refused) for c, n in nonces.items()}, refused)
 
-    guests = target.agent.guests  # of any node of the cluster
+    guests = bool(target.agent.guests)  # any node of the cluster
     return Truth(look, Matrix(expected), guests)
 
 

@@ -109,32 +109,26 @@ def _new_flow(step: Step) -> Step:
 
 
 def demand_enforced(
-    truth: Truth,
-    enforced: AbstractContextManager[None],
-    what: str,
-    hint: str = HINT,
-    *,
-    open_within: float | None = None,
+    truth: Truth, enforced: AbstractContextManager[None], what: str, hint: str = HINT
 ) -> None:
     """Judge a table.
 
     Args:
         enforced: applies the policy, and takes it back at the end.
         what: the policy in words.
-        open_within: seconds for the control, where Services have to come into being first.
 
     Raises:
         Inconclusive: a probe that must be denied was not answered without the policy, or did not
             run: its silence proves nothing.
         AssertionError: with the policy in force another table was seen.
     """
-    require_open(truth, open_within)
+    require_open(truth)
     with enforced:
         settled(truth, what, hint)
         held(truth, what, hint)
 
 
-def require_open(truth: Truth, within: float | None = None) -> None:
+def require_open(truth: Truth) -> None:
     """The control: every probe of the table is answered while nothing forbids it.
 
     Raises:
@@ -144,7 +138,7 @@ def require_open(truth: Truth, within: float | None = None) -> None:
         eventually(
             truth.look,
             all_reached,
-            within=within or (GUEST_WITHIN if truth.guests else OPEN_WITHIN),
+            within=GUEST_WITHIN if truth.guests else OPEN_WITHIN,
             every=0.3,
             describe=Matrix.summary,
             what="control: every probe is answered without the policy",
