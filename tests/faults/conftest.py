@@ -18,6 +18,7 @@ class LocalBench:
 
     ran: list[tuple[str, ...]] = field(default_factory=list)
     refuse: str = ""  # a word: commands that contain it fail
+    has_agents: bool = True
 
     def run(self, node: str, *argv: str, check: bool = True, timeout: float = 30.0) -> str:
         self.ran.append(argv)

@@ -192,6 +192,15 @@ def test_the_baseline_leaves_out_what_is_not_green(place: Path, bench: Bench, to
     assert made.not_green == {KEY}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_agents_are_there_before_the_first_fault(
+    place: Path, local: LocalBench, bench: Bench, told: Told, there: bool
+) -> None:
+    local.has_agents = there
+    prover(place, bench, told, lambda _: {}).prepare(SAMPLE)
+    assert told.events == ([] if there else ["prepared"])
+
+
 def test_a_session_that_did_not_end_brings_no_verdicts(tmp_path: Path) -> None:
     (tmp_path / "pytest.log").write_text("it crashed")
     with pytest.raises(FaultError, match="it crashed"):
