@@ -7,7 +7,7 @@ it is not, the data is out of date and the verdict is red.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import yaml
 
+from helpers.kernels import Version, version
 from helpers.model import FAMILIES, Family
 
 FILE: Final = Path(__file__).resolve().parents[2] / "suites" / "packets" / "expected.yaml"
@@ -23,20 +24,37 @@ OTHER_NODE: Final = "other node"  # as ``ways`` names it, which knows agents
 PLAIN: Final = "PLAIN"  # in the place of a requirement: the control of all others
 KEYS: Final = frozenset({"shape", "requirement", "is", "expect", "source"})
 KNOWN_KEYS: Final = frozenset({"expect", "why", "source"})
-WAYS: Final = "ways"  # the only other key of ``known``
+WAYS: Final = "ways"  # other keys of ``known``
+KERNEL: Final = "kernel"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is done instead of what the RFC wants, and where that is written.
 
-    ``ways`` are the kinds of ways on which it is; none named: all.
+    ``ways`` are the kinds of ways on which it is; none named: all. ``kernel``: only where a node of
+    the way has this one or a newer one.
     """
 
     expect: tuple[str, ...]
     why: str
     source: str
     ways: tuple[str, ...] = ()
+    kernel: Version | None = None
+
+    def applies(self, way: str, kernel: Callable[[], Version]) -> bool:
+        """Whether it is so on a way of this kind.
+
+        Args:
+            kernel: the newest one of the way; asked only where that matters.
+        """
+        if self.ways and way not in self.ways:
+            return False
+        return self.kernel is None or kernel() >= self.kernel
+
+
+def _oldest() -> Version:
+    return 0, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +73,13 @@ class Expected:
     source: str
     known: Known | None = None
 
-    def known_on(self, way: str) -> Known | None:
-        """The deviation that is known on a kind of way."""
-        if self.known is None or (self.known.ways and way not in self.known.ways):
-            return None
-        return self.known
+    def known_on(self, way: str, kernel: Callable[[], Version] = _oldest) -> Known | None:
+        """The deviation that is known on a kind of way with this kernel."""
+        return self.known if self.known and self.known.applies(way, kernel) else None
 
-    def on(self, way: str) -> tuple[str, ...]:
-        """The outcomes that must be seen today on a kind of way."""
-        known = self.known_on(way)
+    def on(self, way: str, kernel: Callable[[], Version] = _oldest) -> tuple[str, ...]:
+        """The outcomes that must be seen today on a kind of way with this kernel."""
+        known = self.known_on(way, kernel)
         return known.expect if known else self.expect
 
     @classmethod
@@ -75,7 +91,7 @@ class Expected:
         """
         known = entry.get("known")
         if entry.keys() - {"known"} != KEYS or (
-            known is not None and known.keys() - {WAYS} != KNOWN_KEYS
+            known is not None and known.keys() - {WAYS, KERNEL} != KNOWN_KEYS
         ):
             raise ValueError(f"{FILE.name}: {entry.get('shape')}: keys are {sorted(entry)}")
         return cls(
@@ -90,6 +106,7 @@ class Expected:
                     known["why"],
                     known["source"],
                     tuple(known.get(WAYS, ())),
+                    version(known[KERNEL]) if KERNEL in known else None,
                 )
                 if known
                 else None

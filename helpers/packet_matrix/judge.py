@@ -44,7 +44,7 @@ def expected_of(flown: Flown) -> Expected:
 
 def lacks_error(flown: Flown) -> bool:
     """An ICMP error may be the expected outcome, none came, and what was seen is not another."""
-    wanted = expected_of(flown).on(flown.way.kind)
+    wanted = expected_of(flown).on(flown.way.kind, lambda: flown.way.kernel)
     may_be_error = any(one.startswith(ERROR) for one in wanted)
     return may_be_error and not flown.errors and not is_as(outcome(flown), wanted)
 
@@ -52,7 +52,8 @@ def lacks_error(flown: Flown) -> bool:
 def finding(flown: Flown) -> str | None:
     """What is wrong with one outcome, as a sentence; None when it is as it must be."""
     expected, seen = expected_of(flown), outcome(flown)
-    known, now = expected.known_on(flown.way.kind), expected.on(flown.way.kind)
+    where = (flown.way.kind, lambda: flown.way.kernel)
+    known, now = expected.known_on(*where), expected.on(*where)
     if is_as(seen, now):
         return None
     told = f"{seen} ({flown.carried.where_lost})" if seen == DROPPED else seen

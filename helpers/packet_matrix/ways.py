@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from helpers.egress import own_addresses
+from helpers.kernels import Version, kernel
 from helpers.model import Family, IPAddress
 from helpers.packet_matrix.shapes import Ends
 from helpers.parallel import on_each
@@ -71,6 +72,11 @@ class Way:
     @property
     def every_place(self) -> tuple[Place, ...]:
         return (*self.places, self.third)
+
+    @property
+    def kernel(self) -> Version:
+        """The newest kernel on the way."""
+        return max(kernel(agent) for agent in {place.agent for place in self.places})
 
 
 def along(
