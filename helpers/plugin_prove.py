@@ -232,6 +232,14 @@ class BaselineError(Exception):
         super().__init__("\n".join(["not green without a fault:", *told]))
 
 
+def left_untold(config: pytest.Config) -> list[dict[str, Any]]:
+    """Records that no report has brought, because the run was ended."""
+    campaign = config.stash.get(_campaign, None)
+    if campaign is None:
+        return []
+    return [found.to_json() for found in (*campaign.untold(), *campaign.unfinished())]
+
+
 def proofs_of(report: pytest.TestReport) -> list[dict[str, Any]]:
     """The records that a report brings about faults."""
     if report.when != "call":

@@ -45,6 +45,7 @@ class Campaign:
         self.left = [[row] for row in able] if alone else rounds(able, prover.outlook(able))
         self._found: dict[str, Finding] = {}
         self._told: set[str] = set()
+        self._open: list[tuple[list[Expectation], Finding]] = []  # rounds of this chapter
 
     def finding(self, row: Expectation) -> Finding:
         """What came of a fault.
@@ -63,24 +64,35 @@ class Campaign:
         self._told |= self._found.keys()
         return new
 
+    def unfinished(self) -> list[Finding]:
+        """Of a run that was ended: what was compared and healed, but not seen green again."""
+        error = "the run was ended before it was seen green again"
+        return [
+            replace(_share(whole, row, rows), error=error)
+            for rows, whole in self._open
+            for row in rows
+            if row.id not in self._found
+        ]
+
     def _chapter(self, row: Expectation) -> None:
         """The round of a fault and some that follow; those with surprises come again later."""
         began = monotonic()
         rows = next((r for r in self.left if row in r), [row])
-        wholes: list[tuple[list[Expectation], Finding]] = []
+        self._open = []
         while True:
             if rows in self.left:
                 self.left.remove(rows)
             whole = self.prover.prove(rows, self.sample)
-            wholes.append((rows, whole))
+            self._open.append((rows, whole))
             self._write(rows, whole)
-            long = len(wholes) == CHAPTER or monotonic() - began > CHAPTER_SECONDS
+            long = len(self._open) == CHAPTER or monotonic() - began > CHAPTER_SECONDS
             if long or not whole.healed or not self.left:
                 break
             rows = self.left[0]
-        self.prover.green_again([whole for _, whole in wholes])
-        for rows, whole in reversed(wholes):
+        self.prover.green_again([whole for _, whole in self._open])
+        for rows, whole in reversed(self._open):
             self._conclude(rows, whole)
+        self._open = []
 
     def _conclude(self, rows: list[Expectation], whole: Finding) -> None:
         """Findings of each fault of a round; those that were not proved are planted apart."""

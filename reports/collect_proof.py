@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from helpers.faults.expectations import expectations
-from helpers.plugin_prove import PROPERTY, proofs_of
+from helpers.plugin_prove import PROPERTY, left_untold, proofs_of
 from helpers.plugin_results import run_directory
 from helpers.requirements import requirements
 from reports.collect import point_latest, shown
@@ -64,6 +64,7 @@ class ProofCollector:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self.records += left_untold(self.config)
         if not self.records:
             return
         self.final = self._write()

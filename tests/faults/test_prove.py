@@ -313,6 +313,26 @@ def test_only_a_fault_that_missed_something_is_planted_again(
     ]
 
 
+def test_a_run_that_is_ended_tells_what_it_saw(
+    place: Path, bench: Bench, told: Told, broken: Path, second: Path
+) -> None:
+    def answer(name: str) -> dict[Any, Seen]:
+        if name == "F98/planted":
+            raise KeyboardInterrupt
+        return both_red(broken, second)(name)
+
+    run = Campaign(prover(place, bench, told, answer), [ROW, SECOND], SAMPLE, alone=True)
+    with pytest.raises(KeyboardInterrupt):
+        run.finding(ROW)
+    (left,) = run.unfinished()
+    assert left.row.id == "F99"
+    assert left.comparison is not None
+    assert left.comparison.exact
+    assert not left.proved
+    assert "before it was seen green again" in left.error
+    assert run.untold() == []
+
+
 def apart(made: Prover, *rows: Expectation) -> bool:
     return all(len(chosen) == 1 for chosen in rounds(rows, made.outlook(rows)))
 
