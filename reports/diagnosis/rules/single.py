@@ -175,18 +175,39 @@ RULES: Final = (
         name="gateway-not-answered-for",
         faults=("CONN-014/proxy-ndp",),
         depth=Depth.STATE,
-        cause="{setting} is {value} on {device}, the node's end of the {pod}: the node does not "
-        "answer for others there",
-        fix=("sysctl net.ipv{version}.conf.{device}.{setting}=1   # on the node",),
+        cause="proxy_ndp is {value} on {device}, the node's end of the pod on {node}: the node "
+        "does not answer for others there",
+        fix=("sysctl net.ipv6.conf.{device}.proxy_ndp=1   # on the node",),
         signs=(
             Finding(
                 ("CONN-014",),
-                r"(?P<pod>pod on \S+): (?P<setting>proxy_\w+) is (?P<value>.+?) on "
-                r"(?P<device>\S+), expected 1",
+                r"pod on (?P<node>\S+): proxy_ndp is (?P<value>.+?) on (?P<device>\S+), expected 1",
                 "pod on n1: proxy_ndp is 0 on cali1, expected 1: set it",
             ),
         ),
         explains=ids("CONN-014"),
+        families=(Family.IPV6,),  # its gateway answers all the same: an address of that interface
+    ),
+    Rule(
+        name="proxy-arp-off",
+        faults=("CONN-014/proxy-arp",),
+        depth=Depth.SETTING,  # before what it leads to: ARP requests that nobody answers
+        cause="proxy_arp is {value} on {device}, the node's end of the pod on {node}: nobody "
+        "answers for the pod's IPv4 gateway, which is on no interface",
+        fix=("sysctl net.ipv4.conf.{device}.proxy_arp=1   # on the node",),
+        signs=(
+            Finding(
+                ("CONN-014",),
+                r"pod on (?P<node>\S+): proxy_arp is (?P<value>.+?) on (?P<device>\S+), expected 1",
+                "pod on n1: proxy_arp is 0 on cali1, expected 1: set it",
+            ),
+        ),
+        explains=ids(
+            "CONN-014 CONN-001 CONN-002 CONN-003 CONN-011 CONN-012 EGR-001 EGR-009 SVC-005 SVC-007 "
+            "SVC-009 SVC-017"
+        ),
+        local=True,
+        families=(Family.IPV4,),
     ),
     Rule(
         name="route-to-no-pod",
@@ -208,8 +229,26 @@ RULES: Final = (
         explains=ids("RTE-003"),
     ),
     Rule(
-        name="dead-endpoint",
+        name="slice-of-another-family",
         faults=("SVC-006/stray-slice-ipv6",),
+        depth=Depth.STATE,
+        cause="Service {service} is {others} only, but EndpointSlice {slice} of addressType {ip} "
+        "is labelled for it",
+        fix=("kubectl -n NAMESPACE delete endpointslice NAME   # {slice}",),
+        signs=(
+            Finding(
+                ("SVC-006",),
+                r"Service (?P<service>\S+) is (?P<others>\S+) only, but EndpointSlice "
+                r"(?P<slice>\S+) of addressType FAMILY",
+                "Service kube-system/kube-dns is IPv4 only, but EndpointSlice kube-system/stray of "
+                "addressType IPv6 is labelled for it: delete the slice",
+            ),
+        ),
+        explains=ids("SVC-006"),
+    ),
+    Rule(
+        name="dead-endpoint",
+        faults=("SVC-006/stray-slice",),
         depth=Depth.STATE,
         cause="Service {service} has {address} as a ready {ip} endpoint in EndpointSlice {slice}, "
         "but no ready pod has it: its clients are sent to a dead address",
