@@ -13,9 +13,9 @@ from helpers.faults.bench import Bench, FaultError
 from helpers.faults.changes import (
     Change,
     Command,
+    Exec,
     Frozen,
     NftTable,
-    PodExec,
     Restart,
     Rule,
     Sysctl,
@@ -75,6 +75,7 @@ def _own_service(bench: Bench) -> Whole:
                 "selector": dict(AGENT_PODS),
                 "ipFamilyPolicy": "RequireDualStack",
                 "ipFamilies": [family.kubernetes for family in FAMILIES],
+                "clusterIP": _cluster_ip(bench, FAMILIES[0]),
                 "clusterIPs": [_cluster_ip(bench, family) for family in FAMILIES],
                 "ports": [{**port, "nodePort": NODE_PORT_OF_OWN}],
             },
@@ -216,17 +217,16 @@ def host_sockets_show_on_cluster_ips(bench: Bench) -> Plan:
 def kube_proxy_runs_another_mode(bench: Bench) -> Plan:
     """iptables instead of ipvs, and nothing of ipvs left."""
     node = ipvs_node(bench)
-    cleanup = PodExec(
-        namespace=SYSTEM,
-        selector=KUBE_PROXY,
-        container="kube-proxy",
-        argv=("/usr/local/bin/kube-proxy", "--cleanup"),
-        node=node,
+    # By hand: `kube-proxy --cleanup` ends with an error while chains of ipvs mode use its others,
+    # and leaves ipvs alone where modprobe knows no ip_vs (a kernel without modules). Frozen first:
+    # what is gone kube-proxy would program again before it ends.
+    gone = (
+        "ipvsadm -C; ip link del kube-ipvs0; "
+        "for set in $(ipset list -n | grep ^KUBE-); do ipset flush $set; done; true"
     )
-    # Frozen first: what is cleaned up it would program again before it ends.
     steps = (
         signalling(node, "kube-proxy", "STOP"),
-        cleanup,
+        Exec(node=node, argv=_shell(gone)),
         Restart(namespace=SYSTEM, selector=KUBE_PROXY, node=node),
     )
 
@@ -240,19 +240,3 @@ def kube_proxy_runs_another_mode(bench: Bench) -> Plan:
 @plants("PRX-010/frozen")
 def kube_proxy_follows_nothing(bench: Bench) -> Plan:
     return Plan([Frozen(node=ipvs_node(bench), command="kube-proxy")])
-
-
-@plants("PRX-009/leftover")
-def an_ipset_of_ipvs_stays(bench: Bench) -> Plan:
-    """One that no kube-proxy knows, so that none removes it."""
-    name = "KUBE-6-DSFAULT"
-    return Plan(
-        [
-            Command(
-                node=ipvs_node(bench),
-                do=("ipset", "create", name, "hash:ip", "family", "inet6"),
-                undo=("ipset", "destroy", name),
-                look=_shell(f"ipset list -n | grep {name}"),
-            )
-        ]
-    )
