@@ -264,7 +264,7 @@ def hop_limits_are_overwritten(bench: Bench, family: Family) -> Plan:
 
 @plants_twins("PKT-018/raw-accept", "PKT-018/raw-accept-ipv4")
 def forged_sources_are_accepted(bench: Bench, family: Family) -> Plan:
-    """Ahead of Felix's own rule in the raw table; Felix puts its rule first again at a resync."""
+    """Ahead of Felix's own rule in the raw table; Felix puts its rule first again in seconds."""
     node = bench.worker
     table = ("ip6tables" if family is Family.IPV6 else "iptables", "-w", "-t", "raw")
     rule = ("PREROUTING", "-i", "cali+", "-j", "ACCEPT")
