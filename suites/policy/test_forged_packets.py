@@ -72,4 +72,7 @@ def test_npol_012_headers_and_fragments_do_not_hide_a_denied_port(
         {f"VXLAN to {number}": tunnelled(number) for number in (VXLAN_PORT, BESIDE_VXLAN)},
         lambda cell: cell.detail.endswith(str(BESIDE_VXLAN)),
     )
-    held(tunnels, "VXLAN that pods make is dropped", "is allowVXLANPacketsFromWorkloads set?")
+    # The next port is open again once the policy is gone from the node, which takes a moment.
+    what, hint = "VXLAN that pods make is dropped", "is allowVXLANPacketsFromWorkloads set?"
+    settled(tunnels, what, hint)
+    held(tunnels, what, hint)
