@@ -54,10 +54,10 @@ __all__ = [
 ]
 
 PROFILES = Path(__file__).parent / "profiles"
-DEFAULT_PROFILE = "conformance"
+DEFAULT_PROFILE = "native"
 EXISTING_PROFILE = "native"  # of somebody else's cluster: nothing is known of its groups of nodes
 
-# What to write where something is missing or wrong; the values of profiles/conformance.yaml.
+# What to write where something is missing or wrong; the values of profiles/native.yaml.
 EXAMPLES: Mapping[str, str] = {
     "name": "name: mine",
     "kubernetes": 'kubernetes: "1.36.4"',

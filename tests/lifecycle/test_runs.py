@@ -313,7 +313,7 @@ def test_bad_options_are_refused_at_once(
 
 def test_header_says_what_is_used(project: Project) -> None:
     _, output = project.pytest("-n2")
-    assert "cluster: made by this run, profile conformance: Kubernetes" in output
+    assert "cluster: made by this run, profile native: Kubernetes" in output
 
 
 def test_record_of_a_run_names_its_owner(project: Project) -> None:
