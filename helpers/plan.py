@@ -20,7 +20,9 @@ from helpers.proxy_syncs import look_ended
 from helpers.verdicts import Blocked, Inconclusive
 from helpers.waiting import NotSettled, eventually
 
-PROGRAMMED_WITHIN = 10.0  # seconds that kube-proxy has for a change (kubernetes e2e: Service tests)
+# Seconds that kube-proxy has for a change. Kubernetes' own tests allow 30 (KubeProxyLagTimeout in
+# test/e2e/framework/service); two processors that bear a whole suite with four workers took 9.
+PROGRAMMED_WITHIN = 20.0
 # The same where a node is a guest with a kernel of its own: kube-proxy in ipvs mode starts more
 # than a hundred programs for one look at both families (ipset, iptables), and each start takes such
 # a kernel 20 to 80 ms instead of one, more on a busy machine.

@@ -22,7 +22,7 @@ from helpers.verdicts import Inconclusive
 from helpers.waiting import NotSettled, consistently, eventually
 
 OPEN_WITHIN: Final = 15.0  # seconds for the control: an earlier table's policy may have to go first
-ENFORCED_WITHIN: Final = 10.0  # seconds; Felix needs well under one
+ENFORCED_WITHIN: Final = 20.0  # seconds; Felix needs one, seven where a suite keeps it waiting
 # The same where a node is a guest with a kernel of its own: Felix starts iptables-restore and ipset
 # for each change, and each start takes such a kernel 20 to 80 ms instead of one. It was seen to
 # need 9.6 s while four workers used such a cluster.
