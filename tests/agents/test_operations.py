@@ -23,6 +23,7 @@ from helpers.agents.client import Agent
 from helpers.model import FAMILIES, Family, IPAddress, Protocol
 from helpers.oneway import one_way
 from helpers.probes import Outcome, Probe, dns, run, tcp_bulk
+from helpers.waiting import eventually
 
 LOOPBACK_OF: dict[Family, IPAddress] = {
     Family.IPV4: ip_address("127.0.0.1"),
@@ -196,7 +197,13 @@ def test_serve_takes_no_v4_peers_on_its_v6_socket(tmp_path: Path) -> None:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), 1)
         socket.create_connection(("::1", port), 1).close()
-        assert ready.read_text() == str(process.pid)
+        # It is written after the line that was read above.
+        eventually(
+            lambda: ready.read_text() if ready.exists() else "",
+            lambda text: text == str(process.pid),
+            within=10,
+            every=0.05,
+        )
     finally:
         process.kill()
         process.wait()
