@@ -155,10 +155,10 @@ def a_virtual_server_has_another_scheduler(bench: Bench) -> Plan:
 
 @plants("PRX-003/wrong-family")
 def a_real_server_is_of_the_wrong_family(bench: Bench) -> Plan:
-    """IPVS takes a real server of the other family as a tunnel's end only."""
+    """IPVS takes a real server of the other family as a tunnel's end only, at the same port."""
     node = ipvs_node(bench)
     at = _server(bench.address(node, Family.IPV6), NODE_PORT_OF_OWN)
-    alien = f"{bench.address(bench.control_plane, Family.IPV4)}:80"
+    alien = _server(bench.address(bench.control_plane, Family.IPV4), NODE_PORT_OF_OWN)
     added = Command(
         node=node,
         do=("ipvsadm", "-a", "-t", at, "-r", alien, "-i"),
