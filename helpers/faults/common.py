@@ -128,6 +128,12 @@ def calico_node_on(
     Args:
         ready: whether it becomes Ready with it.
     """
+    restart = Restart(namespace=SYSTEM, selector=CALICO_NODE, node=node, ready=ready)
+    return calico_node(bench, changes, restart)
+
+
+def calico_node(bench: Bench, changes: Mapping[str, str], *then: Step) -> Patch:
+    """Environment of calico-node changed, which pods get that are made anew: see ``then``."""
     template = {"spec": {"containers": calico_environment(bench, changes)}}
     return Patch(
         api_version="apps/v1",
@@ -140,5 +146,5 @@ def calico_node_on(
                 "template": template,
             }
         },
-        then=(Restart(namespace=SYSTEM, selector=CALICO_NODE, node=node, ready=ready),),
+        then=then,
     )

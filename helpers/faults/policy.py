@@ -6,8 +6,8 @@ from typing import Final
 
 from helpers.faults.bench import Bench
 from helpers.faults.changes import Command, Exec, Restart
-from helpers.faults.common import CALICO_CRD, CALICO_NODE, SYSTEM, calico_environment
-from helpers.faults.objects import Patch, Whole
+from helpers.faults.common import CALICO_CRD, CALICO_NODE, SYSTEM, calico_node
+from helpers.faults.objects import Whole
 from helpers.faults.plans import Plan, plants, plants_twins
 from helpers.host_endpoints import LABEL
 from helpers.model import Family
@@ -47,26 +47,9 @@ def _made(kind: str, manifest: Object) -> Whole:
 
 @plants("F05")
 def felix_without_ipv6_everywhere(bench: Bench) -> Plan:
-    template = {"spec": {"containers": calico_environment(bench, {"FELIX_IPV6SUPPORT": "false"})}}
     flush = tuple(Exec(node=node, argv=("sh", "-c", FLUSH)) for node in bench.names)
     restart = Restart(namespace=SYSTEM, selector=CALICO_NODE)
-    return Plan(
-        [
-            Patch(
-                api_version="apps/v1",
-                kind="DaemonSet",
-                name="calico-node",
-                namespace=SYSTEM,
-                patch={
-                    "spec": {
-                        "updateStrategy": {"type": "OnDelete", "rollingUpdate": None},
-                        "template": template,
-                    }
-                },
-                then=(restart, *flush),
-            )
-        ]
-    )
+    return Plan([calico_node(bench, {"FELIX_IPV6SUPPORT": "false"}, restart, *flush)])
 
 
 @plants_twins("F25", "NPOL-001/ipv4")
