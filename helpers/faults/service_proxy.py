@@ -240,3 +240,19 @@ def kube_proxy_runs_another_mode(bench: Bench) -> Plan:
 @plants("PRX-010/frozen")
 def kube_proxy_follows_nothing(bench: Bench) -> Plan:
     return Plan([Frozen(node=ipvs_node(bench), command="kube-proxy")])
+
+
+@plants("PRX-009/leftover")
+def an_ipset_of_ipvs_stays(bench: Bench) -> Plan:
+    """One that no kube-proxy knows, so that none removes it."""
+    name = "KUBE-6-DSFAULT"
+    return Plan(
+        [
+            Command(
+                node=ipvs_node(bench),
+                do=("ipset", "create", name, "hash:ip", "family", "inet6"),
+                undo=("ipset", "destroy", name),
+                look=_shell(f"ipset list -n | grep {name}"),
+            )
+        ]
+    )

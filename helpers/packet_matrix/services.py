@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from helpers import probes
 from helpers.findings import listed
 from helpers.model import Family, IPAddress, Protocol
 from helpers.packet_matrix.ways import Way, through_service
+from helpers.plan import follows_within
 from helpers.probes import Observation, Probe
 from helpers.verdicts import Blocked
 from helpers.waiting import NotSettled, eventually
-
-PROGRAMMED_WITHIN: Final = 20.0  # seconds that kube-proxy has for a new Service
 
 
 def called_by(
@@ -45,7 +43,7 @@ def called_by(
         eventually(
             observe,
             lambda seen: all(one.reached for one in seen),
-            within=PROGRAMMED_WITHIN,
+            within=follows_within({way.source for way in made}),
             every=0.3,
             in_a_row=2,
             describe=lambda seen: f"{sum(one.reached for one in seen)} of {len(seen)} reached",
