@@ -180,9 +180,12 @@ def kube_proxy_misses_that_endpoints_go(bench: Bench) -> Plan:
     return Plan([*_frozen_with_own_service(bench, ipvs_node(bench)), gone])
 
 
-@plants("PRX-003/conntrack")
-def ipvs_is_hidden_from_conntrack(bench: Bench) -> Plan:
-    return Plan([Sysctl(node=ipvs_node(bench), name="net/ipv4/vs/conntrack", value="0")])
+@plants("PRX-003/expiry")
+def ipvs_keeps_connections_to_nobody(bench: Bench) -> Plan:
+    # Not net/ipv4/vs/conntrack: without it Felix drops all that IPVS translates, and not even the
+    # CNI plugin of the node reaches the API any more.
+    name = "net/ipv4/vs/expire_nodest_conn"
+    return Plan([Sysctl(node=ipvs_node(bench), name=name, value="0")])
 
 
 @plants("PRX-004/flush")

@@ -54,6 +54,11 @@ def op_send_packets(call: Call) -> None:
 def raw_socket(version: int, interface: str | None) -> socket.socket:
     # IPPROTO_RAW means "header included" in both families (net/ipv4/af_inet.c, af_inet6.c).
     sock = socket.socket(FAMILIES[version], socket.SOCK_RAW, socket.IPPROTO_RAW)
+    # What is forged is for others: the sender's own kernel would believe it as well.
+    if version == 4:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
     if interface:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     return sock
