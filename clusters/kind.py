@@ -267,6 +267,7 @@ class _Maker:
         except NotSettled as error:
             raise ClusterError(f"Guest nodes could not join: {error}") from error
         if not stop.is_set():
+            guests.lengthen_queues()
             guests.tell(kube, self.spec, self.home.docker, self.name)
 
     def _early_kubeconfig(self, stop: threading.Event) -> Path | None:

@@ -12,12 +12,15 @@ from typing import Any, Final
 from clusters.commands import Progress
 from clusters.errors import ClusterError
 from clusters.guest import join, machine
+from clusters.guest.cable import lengthen_queue
 from clusters.guest.machine import Guest
 from clusters.guest.plan import GuestPlan, guest_plans
 from clusters.images import GuestFiles
 from clusters.spec import ClusterSpec
 from helpers.kube import Kube
+from helpers.waiting import NotSettled, eventually
 
+CABLE_SECONDS: Final = 120.0  # booting takes 10
 SHOWN: Final = 12  # lines of the console of a guest that keeps others waiting
 
 
@@ -29,6 +32,15 @@ class Crew:
 
     def __bool__(self) -> bool:
         return bool(self.members)
+
+    def lengthen_queues(self) -> None:
+        """Let bursts of frames wait for the guests; see ``clusters.guest.cable``.
+
+        Raises:
+            ClusterError: it is not possible, or a guest does not open its end of the cable.
+        """
+        for _, guest in self.members:
+            _lengthen(guest)
 
     def tell(self, kube: Kube, spec: ClusterSpec, docker: tuple[str, ...], network: str) -> None:
         """Tell all how to join; see ``clusters.guest.join.tell``."""
@@ -90,6 +102,18 @@ def start(
     return Crew(
         tuple((plan, machine.start(plan, spec, files, cluster, folder, bridge)) for plan in plans)
     )
+
+
+def _lengthen(guest: Guest) -> None:
+    try:
+        eventually(
+            lambda: guest.trouble() or lengthen_queue(guest.process),
+            bool,
+            within=CABLE_SECONDS,
+            what=f"guest node {guest.name} opens its network cable",
+        )
+    except NotSettled as late:
+        raise ClusterError(f"{late}; its console:\n{guest.console()}") from late
 
 
 def node_times(node: dict[str, Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from helpers.faults.addresses import host_interface
 from helpers.faults.bench import Bench, FaultError
-from helpers.faults.changes import Command, NftTable, PodCommand, Rule, Sysctl
+from helpers.faults.changes import Change, Command, Frozen, NftTable, PodCommand, Rule, Sysctl
 from helpers.faults.common import ICMP, NFT, nft, pool
 from helpers.faults.plans import Plan, plants, plants_twins
 from helpers.listeners import PORTS
@@ -264,17 +264,27 @@ def hop_limits_are_overwritten(bench: Bench, family: Family) -> Plan:
 
 @plants_twins("PKT-018/raw-accept", "PKT-018/raw-accept-ipv4")
 def forged_sources_are_accepted(bench: Bench, family: Family) -> Plan:
-    """Ahead of Felix's own rule in the raw table; Felix puts its rule first again in seconds."""
+    """Ahead of Felix's own rule in the raw table, and Felix, which would be first again, stands."""
     node = bench.worker
     table = ("ip6tables" if family is Family.IPV6 else "iptables", "-w", "-t", "raw")
     rule = ("PREROUTING", "-i", "cali+", "-j", "ACCEPT")
-    return Plan(
-        [
+    changes: list[Change] = [
+        Frozen(node=node, command="calico-node"),
+        Command(
+            node=node,
+            do=(*table, "-I", rule[0], "1", *rule[1:]),
+            undo=(*table, "-D", *rule),
+            look=("sh", "-c", f"{' '.join(table)} -S PREROUTING | grep -c 'cali+ -j ACCEPT'"),
+        ),
+    ]
+    if family is Family.IPV4:  # the kernel has a reverse path filter of its own for IPv4 only
+        each = "for f in /proc/sys/net/ipv4/conf/cali*/rp_filter; do"
+        changes.append(
             Command(
                 node=node,
-                do=(*table, "-I", rule[0], "1", *rule[1:]),
-                undo=(*table, "-D", *rule),
-                look=("sh", "-c", f"{' '.join(table)} -S PREROUTING | grep -c 'cali+ -j ACCEPT'"),
+                do=("sh", "-c", f"{each} echo 0 > $f; done"),
+                undo=("sh", "-c", f"{each} echo 1 > $f; done"),  # what Felix sets
+                look=("sh", "-c", f"{each} cat $f; done | sort -u"),
             )
-        ]
-    )
+        )
+    return Plan(changes)
