@@ -7,6 +7,7 @@ is left of the mode that was, is observed once per run and judged for each famil
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 from helpers.facts import proxy_mode_now
 from helpers.flow_model import Flow, FlowKind, FlowReport, Way
 from helpers.flows import flowing
+from helpers.ipvs.expected import SETS, set_name
 from helpers.ipvs.nodes import read_kernel
 from helpers.model import FAMILIES, Family, IPAddress, Protocol
 from helpers.netstate import netfilter
 from helpers.once import once
-from helpers.plan import Kind, plan, programmed
+from helpers.plan import Kind, follows_within, plan, programmed
+from helpers.probes import Probe, run_all
 from helpers.service_proxy_config import MODE_LABEL
 from helpers.waiting import NotSettled, consistently, eventually
 from helpers.workloads import tcp_port, udp_port
@@ -39,7 +42,12 @@ LISTEN: Final = 9100  # UDP port that backends count datagrams on
 DATAGRAMS: Final = 81  # port of the Service for them
 QUESTION: Final = ("kubernetes.default.svc.cluster.local.", "A")
 # kubelet's own chains (pkg/kubelet/kubelet_network_linux.go): no part of kube-proxy.
-KUBELETS: Final = frozenset({"KUBE-KUBELET-CANARY", "KUBE-FIREWALL", "KUBE-MARK-DROP"})
+KUBELETS: Final = frozenset(
+    {"KUBE-KUBELET-CANARY", "KUBE-FIREWALL", "KUBE-MARK-DROP", "KUBE-IPTABLES-HINT"}
+)
+# Seen with 1.36: kube-proxy destroys the sets of ipvs mode by their IPv4 names only, so that those
+# of IPv6 stay, unused (pkg/proxy/ipvs/proxier.go, cleanupLeftovers). Red again when it does better.
+KEPT_SETS: Final = frozenset(f"ipset {set_name(name, Family.IPV6)}" for name in SETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ def _leg(kube: Kube, agents: AgentPool, node: str, mode: str, flows: Sequence[Fl
         _rest("flows before the change")
         _set_mode(kube, node, mode)
         answered = _answers(agent, mode)
+        _reached_again(agent, flows)
         left = {f.value: _left_in_time(agent, mode, f) for f in FAMILIES}
         _rest("flows after the change")
         reports = running.stop()
@@ -117,11 +126,26 @@ def _answers(agent: Agent, mode: str) -> bool:
     return True
 
 
+def _reached_again(agent: Agent, flows: Sequence[Flow]) -> None:
+    """Wait until new connections get through; the flows tell it when they do not."""
+    asked: dict[Agent, list[Probe]] = {}
+    for flow in flows:
+        if flow.kind is FlowKind.CONNECT and flow.port is not None:
+            asked.setdefault(flow.source, []).append(Probe(Protocol.TCP, flow.target, flow.port))
+    with contextlib.suppress(NotSettled):
+        eventually(
+            lambda: [one for found in run_all(asked).values() for one in found],
+            lambda seen: all(one.reached for one in seen),
+            within=follows_within([agent]),
+            what="new connections get through again",
+        )
+
+
 def _left_in_time(agent: Agent, mode: str, family: Family) -> list[str]:
     try:
         return eventually(
             lambda: left_behind(agent, mode, family),
-            lambda left: not left,
+            lambda left: not unexpected(left),
             within=CLEAN_WITHIN,
             what=f"nothing but {mode} is left on {agent.node} ({family})",
         )
@@ -154,6 +178,11 @@ def left_behind(agent: Agent, mode: str, family: Family) -> list[str]:
     if kernel.bound is not None:
         found.append("interface kube-ipvs0")
     return found
+
+
+def unexpected(left: Sequence[str]) -> list[str]:
+    """What is left without kube-proxy being known to leave it."""
+    return [thing for thing in left if thing not in KEPT_SETS]
 
 
 # -- flows ----------------------------------------------------------------------------------------
@@ -242,7 +271,13 @@ def migration_findings(node: str, legs: Sequence[Leg], family: Family) -> list[s
     for leg in legs:
         if not leg.answered:
             found.append(f"kube-proxy on {node} did not run in {leg.mode} mode in time")
-        left = leg.left[family.value]
+        left = unexpected(leg.left[family.value])
+        known = len(leg.left[family.value]) - len(left)
+        if leg.mode == AWAY and family is Family.IPV6 and leg.answered and not known:
+            found.append(
+                f"kube-proxy on {node} has removed the IPv6 sets of ipvs mode, which it was known "
+                "to leave: take KEPT_SETS out of helpers/ipvs/migration.py"
+            )
         if left:
             shown = ", ".join(left[:6]) + (f" and {len(left) - 6} more" if len(left) > 6 else "")
             found.append(

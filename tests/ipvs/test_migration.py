@@ -15,8 +15,11 @@ def flow(kind: str, family: str, *, still: bool = False) -> dict[str, Any]:
     return {"kind": kind, "family": family, "still": still, "text": text}
 
 
+KEPT = "ipset KUBE-6-CLUSTER-IP"  # kube-proxy is known to leave it
+
+
 def leg(*flows: dict[str, Any], answered: bool = True, **left: list[str]) -> Leg:
-    return Leg("nftables", answered, flows, {"ipv4": [], "ipv6": [], **left})
+    return Leg("nftables", answered, flows, {"ipv4": [], "ipv6": [KEPT], **left})
 
 
 def test_a_clean_change() -> None:
@@ -25,10 +28,17 @@ def test_a_clean_change() -> None:
 
 
 def test_what_is_left_is_told_for_its_family() -> None:
-    legs = [leg(ipv6=["ipset KUBE-6-CLUSTER-IP", "interface kube-ipvs0"])]
+    legs = [leg(ipv6=[KEPT, "ipset KUBE-6-OTHER", "interface kube-ipvs0"])]
     assert migration_findings("w", legs, V4) == []
     (text,) = migration_findings("w", legs, V6)
-    assert text.startswith("w runs nftables now and still has ipset KUBE-6-CLUSTER-IP, interface")
+    assert text.startswith(
+        "w runs nftables now and still has ipset KUBE-6-OTHER, interface kube-ipvs0"
+    )
+
+
+def test_a_kube_proxy_that_does_better_is_noticed() -> None:
+    (text,) = migration_findings("w", [leg(ipv6=[])], V6)
+    assert "which it was known to leave" in text
 
 
 def test_new_flows_that_stay_lost() -> None:
