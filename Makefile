@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
 WORKERS ?= 4
+# Suites share the machine with their own cluster: more at once than processors only wait longer.
+SUITE_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 4); echo $$((n > 2 ? n : 2)))
 ARGS ?=
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dualstack-conformance
@@ -24,7 +26,7 @@ help: ## this list
 
 .PHONY: conformance
 conformance: deps venv ## a dual-stack cluster with Calico, and verdicts about it (ARGS go to pytest)
-	$(RUN) pytest suites -n$(WORKERS) $(ARGS)
+	$(RUN) pytest suites -n$(SUITE_WORKERS) $(ARGS)
 
 .PHONY: test
 test: deps browser lint unit live ## the harness's own tests, then the live proof that the main job works
@@ -35,11 +37,11 @@ unit: browser venv ## the harness's own tests
 
 .PHONY: live
 live: deps venv ## the suites on a cluster of their own
-	$(RUN) pytest suites -n$(WORKERS)
+	$(RUN) pytest suites -n$(SUITE_WORKERS)
 
 .PHONY: prove
 prove: deps venv ## plant faults in a cluster of its own: do exactly the right requirements turn red?
-	$(RUN) pytest suites --prove -n$(WORKERS) $(ARGS)
+	$(RUN) pytest suites --prove -n$(SUITE_WORKERS) $(ARGS)
 
 .PHONY: lint
 lint: venv ## formatting, style and types

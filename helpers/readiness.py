@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 GATE: Final = "dsc/ready"
 GATE_WITHIN: Final = 20.0  # seconds for kubelet to follow the gate
 FOLLOWED_WITHIN: Final = 10.0  # seconds for the EndpointSlices to follow the pod
-# The controller writes the slices of both families in one pass; the rest is reading them.
-TOGETHER_WITHIN: Final = 2.0
+# The controller writes the slices of both families in one pass; the rest is reading them, which
+# took 2.2 s on two processors with a load of 40.
+TOGETHER_WITHIN: Final = 5.0
 STAGES: Final = (("both pods ready", None), ("one pod not ready", False), ("ready again", True))
 
 

@@ -132,9 +132,7 @@ def test_svc_014_a_removed_backend_gets_nothing_new(
     target = cluster_ip(service, family)
     kinds = [Kind("tcp", Protocol.TCP, 80), Kind("udp", Protocol.UDP, 80)]
     clients = clients_inside(agents)
-    programmed(
-        plan(clients, {"clusterIP": target}, kinds, attempts=4, timeout=1.0), "the Service answers"
-    )
+    programmed(plan(clients, {"clusterIP": target}, kinds, attempts=4), "the Service answers")
     flows = fixed_port_flows(clients, Probe(Protocol.UDP, target, 80), leaving.name)
     still = continued(clients, flows, leaving.name)
     decide(folded(carry_out(still)), expected(still))
@@ -147,7 +145,6 @@ def test_svc_014_a_removed_backend_gets_nothing_new(
             {"clusterIP": target},
             kinds,
             attempts=6,
-            timeout=1.0,
             expect=frozenset([staying.name]),
         ),
         *continued(clients, flows, staying.name),
