@@ -156,7 +156,6 @@ def continued(
                 Protocol.UDP,
                 flow.target,
                 flow.port,
-                timeout=1.0,
                 source_port=flow.source_port,
                 expect=frozenset([served_by]),
             ),
