@@ -14,6 +14,7 @@ pytest_plugins = [
     "helpers.plugin_workloads",
     "helpers.plugin_packets",
     "helpers.plugin_policy",
+    "helpers.plugin_resilience",
     "helpers.plugin_results",
     "helpers.plugin_prove",
     "reports.collect",

@@ -56,6 +56,7 @@ def decide(
     command = [sys.executable, "-m", "pytest", "suites", "-p", "no:cacheprovider", "-q"]
     command += ["--requirements", ",".join(sorted(chosen)), f"-n{workers}"]
     command += ["--reuse-cluster", cluster, "--reports-dir", str(folder)]
+    command += ["--disruptive=long"]  # a row that names such a requirement wants it judged
     inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}
     with (folder / "pytest.log").open("w") as log:
         child = subprocess.Popen(
