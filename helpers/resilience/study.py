@@ -16,7 +16,7 @@ from helpers.findings import demand_none
 from helpers.flow_model import Flow, FlowReport, Gap, Stall, Way
 from helpers.flows import RunningFlows, flowing
 from helpers.model import FAMILIES, Family
-from helpers.resilience.happenings import Event, Watch, causes, watching
+from helpers.resilience.happenings import Event, Watch, causes, condensed, watching
 from helpers.resilience.limits import Judgement, held_up, judge, limit_of
 from helpers.verdicts import Inconclusive
 from helpers.waiting import NotSettled, consistently
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CALM_BEFORE: Final = 2.0  # seconds without a loss, or nothing that comes later has a cause
 CALM_AFTER: Final = 3.0  # seconds in which late effects still count
 GAPS_TOLD: Final = 3
+EVENTS_DRAWN: Final = 120
+MANY: Final = ("route", "address")
 Json = dict[str, Any]
 
 
@@ -83,11 +85,13 @@ class Outcome:
         findings: by family; what exceeds a limit, with its causes.
         unseen: by family; what could not be judged.
         figure: the timeline (``reports.figures``).
+        files: more evidence of the disturbance; kept with the first family that is decided.
     """
 
     findings: Mapping[str, list[str]]
     unseen: Mapping[str, list[str]]
     figure: Json
+    files: dict[str, Json] = field(default_factory=dict)
 
     def decide(self, family: Family, evidence: Evidence) -> None:
         """Attach the timeline and give the verdict of one family.
@@ -98,6 +102,9 @@ class Outcome:
         """
         lanes = [lane for lane in self.figure["lanes"] if lane["family"] == family.value]
         evidence.attach("timeline.json", {**self.figure, "lanes": lanes}, always=True)
+        if family.value == self.figure.get("first"):
+            for name, content in self.files.items():
+                evidence.attach(name, content, always=True)
         demand_none(self.findings.get(family.value, []))
         unseen = self.unseen.get(family.value, [])
         if unseen:
@@ -107,7 +114,15 @@ class Outcome:
 def outcome(raw: Json, requirement: str) -> Outcome:
     """The part of ``observe`` that one requirement judges."""
     mine = raw["judged"][requirement]
-    return Outcome(mine["findings"], mine["unseen"], raw["figure"])
+    figure = raw["figure"]
+    # Of controls only those are shown that say when the machine stood still.
+    lanes = [
+        lane
+        for lane in figure["lanes"]
+        if requirement in lane["judgedBy"]
+        and (lane["gaps"] or not lane["path"].startswith(Way.CONTROL))
+    ]
+    return Outcome(mine["findings"], mine["unseen"], {**figure, "lanes": lanes})
 
 
 def observe(
@@ -152,6 +167,8 @@ def observe(
             list(judgements.values()), before, events, study.findings.get(requirement, {})
         )
     told["figure"] = figure(title, study, reports, verdicts, events)
+    for lane, report in zip(told["figure"]["lanes"], reports, strict=True):
+        lane["judgedBy"] = [r for r, mine in judged.items() if mine(report.flow)]
     return told
 
 
@@ -206,6 +223,7 @@ def figure(
     origin = min([study.started, *(report.began for report in reports)])
     return {
         "figure": "timeline",
+        "first": min((r.flow.family.value for r in reports), default=None),
         "title": title,
         "started": datetime.fromtimestamp(origin, UTC).isoformat(),
         "seconds": round(max([study.started, *(r.until for r in reports)]) - origin, 3),
@@ -218,13 +236,25 @@ def figure(
                 "where": event.where,
                 "family": event.family.value if event.family else None,
             }
-            for event in events
+            for event in drawn(events)
         ],
         "windows": [
             {"start": round(w.began - origin, 3), "end": round(w.ended - origin, 3), "what": w.what}
             for w in study.windows
         ],
     }
+
+
+def drawn(events: Sequence[Event]) -> list[Event]:
+    """What a timeline can show: bursts told once, and of endless changes of routes the first."""
+    told = condensed(events)
+    few = [event for event in told if event.kind not in MANY][:EVENTS_DRAWN]
+    many = [event for event in told if event.kind in MANY]
+    kept = many[: EVENTS_DRAWN - len(few)]
+    if len(many) > len(kept):
+        text = f"{len(many) - len(kept)} more changes of routes and addresses are not drawn"
+        few.append(Event(many[len(kept)].at, "monitor", "timeline", text))
+    return sorted([*few, *kept], key=lambda event: event.at)
 
 
 def _lane(

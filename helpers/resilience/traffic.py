@@ -6,7 +6,7 @@ Nodes form a ring, so that each node sends and receives on each way with as few 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +15,7 @@ from helpers.flow_model import Flow, FlowKind, Way
 from helpers.model import FAMILIES, DualAddresses, Family, IPAddress, Protocol
 from helpers.names import resolver_of
 from helpers.plan import Kind, plan, programmed
+from helpers.resilience.rolls import Roll, restart
 from helpers.services import agent_service, clients_inside
 from helpers.verdicts import Blocked
 from helpers.workloads import ServiceView, tcp_port, udp_port
@@ -197,7 +198,11 @@ def require_pods(agents: AgentPool, family: Family) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a disturbance needs of the run: fixtures together."""
+    """What a disturbance needs of the run: fixtures together.
+
+    Attributes:
+        roll: what makes calico-node roll.
+    """
 
     state: Path
     spec: ClusterSpec
@@ -206,6 +211,7 @@ class Setting:
     agents: AgentPool
     workloads: Workloads
     outside: Agent | None
+    roll: Roll = field(default_factory=restart)
 
     @property
     def families(self) -> tuple[Family, ...]:

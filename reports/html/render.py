@@ -37,6 +37,7 @@ def render(results: Results, directory: Path, old: Results | None = None) -> str
         results=results,
         run=results.run,
         cluster=results.cluster,
+        gate=results.gate,
         ending=view.ending(results),
         because=view.because(results),
         about=view.about(results),

@@ -9,7 +9,8 @@ from helpers.model import Family
 from helpers.resilience import calico_roll
 from helpers.resilience.traffic import Setting, require_pods
 
-pytestmark = pytest.mark.timeout(420)  # a roll restarts one node after the other
+# A roll restarts one node after the other; another release starts slowly.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 
 def test_res_001_connections_survive_a_roll_of_calico(
@@ -20,7 +21,8 @@ def test_res_001_connections_survive_a_roll_of_calico(
     Given: idle and busy TCP connections, UDP and ICMP flows of both families: within a node,
         between nodes, to a clusterIP, to a NodePort from outside, out of the cluster and into it
     Then: during a rolling restart of calico-node none is reset and none stalls or gaps for more
-        than 5 s (suites/flow_limits.yaml), and no pod has other addresses afterwards
+        than 5 s (suites/flow_limits.yaml), and no pod has other addresses afterwards. With
+        --calico-roll the roll is an upgrade, and every calico-node runs that release then
     Source: Calico felix/design/dataplane.md, restart and resync
     """
     require_pods(setting.agents, family)

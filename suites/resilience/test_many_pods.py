@@ -11,7 +11,7 @@ from helpers.resilience.exhaustion import exhaustion, exhaustion_findings
 from helpers.resilience.many_pods import SHARE, churn_findings, churned, percentile
 from helpers.resilience.traffic import Setting
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = [pytest.mark.timeout(420), pytest.mark.long]
 
 
 def test_res_006_churn_leaves_nothing_behind(setting: Setting, evidence: Evidence) -> None:

@@ -9,7 +9,7 @@ from helpers.model import Family
 from helpers.resilience import outages
 from helpers.resilience.traffic import Setting, require_pods
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = [pytest.mark.timeout(420), pytest.mark.long]
 
 
 def test_res_004_service_flows_survive_a_restart_of_kube_proxy(
@@ -42,7 +42,6 @@ def test_res_008_a_disabled_pool_leaves_running_pods_alone(
     outages.pools_disabled(setting, family).decide(family, evidence)
 
 
-@pytest.mark.long
 def test_res_009_traffic_needs_no_api_server(
     family: Family, setting: Setting, evidence: Evidence
 ) -> None:

@@ -11,10 +11,9 @@ from helpers.model import Family
 from helpers.resilience.reboot import rebooted
 from helpers.resilience.traffic import Setting, require_pods
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = [pytest.mark.timeout(420), pytest.mark.long]
 
 
-@pytest.mark.long
 def test_res_005_a_restarted_node_comes_back_with_both_families(
     family: Family,
     setting: Setting,

@@ -224,6 +224,24 @@ class Processes(Looking):
         return found
 
 
+class Files(Looking):
+    """Files that programs are installed or configured with: {paths}."""
+
+    kind = "cni"
+
+    def look(self) -> dict[str, str]:
+        found = {}
+        for name in self.spec["paths"]:
+            try:
+                seen = Path(name).stat()
+            except OSError:
+                continue
+            # When it was written, and its size: what is in it may be a program of 60 MB.
+            written = time.strftime("%H:%M:%S", time.gmtime(seen.st_mtime))
+            found[name] = f"{seen.st_size} bytes, written {written} UTC"
+        return found
+
+
 class Freeze(Monitor):
     """Has processes stand still (SIGSTOP) for ``seconds``: {name}. They go on in any case.
 
@@ -259,6 +277,7 @@ class Freeze(Monitor):
 
 
 MONITORS: dict[str, Any] = {
+    "files": Files,
     "freeze": Freeze,
     "routes": Routes,
     "bird": Bird,
