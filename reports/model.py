@@ -148,6 +148,9 @@ class ClusterInfo(Part):
     )
     global_policies: tuple[GlobalPolicy, ...] = ()
     corefile: str = Field(default="", description="what CoreDNS is configured with")
+    declared: Mapping[str, Any] = Field(
+        default={}, description="the profile that it was declared to be, as it was resolved"
+    )
 
 
 class RunInfo(Part):

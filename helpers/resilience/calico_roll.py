@@ -9,7 +9,7 @@ from helpers.model import Family
 from helpers.once import once
 from helpers.resilience import disturb, snapshot
 from helpers.resilience.churn import Churn, new_pod_findings
-from helpers.resilience.rolls import Roll, release_findings
+from helpers.resilience.rolls import Roll, release_findings, require_rolled
 from helpers.resilience.study import CALM_AFTER, Outcome, Study, observe, outcome
 from helpers.resilience.traffic import Setting
 
@@ -68,23 +68,28 @@ def rolled(requirement: str, setting: Setting) -> Outcome:
 def _roll(study: Study, setting: Setting, roll: Roll) -> None:
     kube, families = setting.kube, setting.families
     named = disturb.calico_set(kube)
-    before = disturb.pod_ips(kube)
+    before, nodes = disturb.pod_ips(kube), disturb.calico_pods(kube)
     churn = Churn(setting.workloads, setting.agents, list(setting.agents.pods))
     churn.begin()
     study.during(roll.title, lambda: roll.begin(kube))
     waits = {
         "roll of calico-node": lambda: disturb.rolled_out(kube, [named]),
         "calico-kube-controllers run": lambda: disturb.controllers_run(kube, named[0]),
-        "BGP sessions after the roll": lambda: disturb.sessions_up(
-            setting.agents, setting.facts, families
-        ),
+        "BGP sessions after the roll": lambda: _sessions_up(setting),
     }
     for what, wait in waits.items():
         study.expect("RES-001", families, what, wait)
     made, after = churn.end(), disturb.pod_ips(kube)
+    require_rolled(roll, nodes, disturb.calico_pods(kube))
     for family in families:
         study.find("RES-001", family, *_afterwards(setting, roll, family, before, after))
         study.find("RES-002", family, *new_pod_findings(made, family))
+
+
+def _sessions_up(setting: Setting) -> None:
+    """Where the profile has BGP; without it there is no BIRD to ask."""
+    if setting.spec.bgp:
+        disturb.sessions_up(setting.agents, setting.facts, setting.families)
 
 
 def _afterwards(
@@ -107,11 +112,11 @@ def killed(setting: Setting, node: str) -> Outcome:
 
     def kill() -> None:
         disturb.kill_calico(agents, node)
-        disturb.sessions_up(agents, setting.facts, families)
+        _sessions_up(setting)
 
     def delete() -> None:
         disturb.delete_calico(kube, node)
-        disturb.sessions_up(agents, setting.facts, families)
+        _sessions_up(setting)
 
     def act(study: Study) -> None:
         study.expect("RES-003", families, f"SIGKILL of calico-node on {node}", kill)

@@ -42,6 +42,11 @@ def calico_set(kube: Kube) -> Named:
     return next(iter(pods.values())).namespace, CALICO_NODE
 
 
+def calico_pods(kube: Kube) -> list[str]:
+    """Names of calico-node's pods."""
+    return [pod.name for pod in kube.pods(selector=NODE_SELECTOR)]
+
+
 def proxy_sets(kube: Kube) -> list[Named]:
     """DaemonSets of kube-proxy: one for each mode that the profile declares."""
     sets = kube.objects("apps/v1", "DaemonSet", SYSTEM)

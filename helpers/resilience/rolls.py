@@ -34,12 +34,14 @@ class Roll:
         begin: returns when the roll has begun; what is waited for is the same for all.
         names: states before and after, as an operator calls them.
         tag: that calico-node's image has afterwards; None: as before.
+        ours: it makes pods of calico-node go; a roll in which none went was none.
     """
 
     title: str
     begin: Callable[[Kube], None]
     names: tuple[str, str] = ("before", "after")
     tag: str | None = None
+    ours: bool = True
 
 
 def restart() -> Roll:
@@ -76,6 +78,8 @@ def release(cluster: Cluster, version: Version, agents: AgentPool, bad: BadUpgra
         if bad is not None:
             bad.beside(kube, agents)
 
+    if ready.old == ready.new:
+        raise Inconclusive(f"the cluster runs Calico {version} already: nothing would roll")
     title = f"{ready}" if bad is None else f"{ready}, spoilt: {bad.title}"
     return Roll(title, begin, (f"v{ready.old}", f"v{ready.new}"), f"v{ready.new}")
 
@@ -100,7 +104,20 @@ def watched(seconds: float, stop: Path | None) -> Roll:
         except NotSettled:
             return  # the time is over
 
-    return Roll("Watching while others change the cluster", begin)
+    return Roll("Watching while others change the cluster", begin, ours=False)
+
+
+def require_rolled(roll: Roll, before: Iterable[str], after: Iterable[str]) -> None:
+    """A roll in which every pod stayed proves nothing about rolls.
+
+    Args:
+        before: names of calico-node's pods.
+
+    Raises:
+        Inconclusive: not one of them is gone.
+    """
+    if roll.ours and set(before) <= set(after):
+        raise Inconclusive(f"{roll.title}: no calico-node was replaced, so nothing rolled")
 
 
 def release_findings(pods: Iterable[Mapping[str, Any]], tag: str) -> list[str]:

@@ -16,6 +16,7 @@ from helpers import bird
 from helpers.facts import proxy_mode_now
 from helpers.kube_errors import KubeError
 from helpers.model import FAMILIES, Family
+from helpers.netstate import SAVE_COMMANDS, parse_chains
 from helpers.parallel import on_each
 from helpers.verdicts import Inconclusive
 
@@ -40,11 +41,11 @@ SETTINGS: Final = (
 )
 # Never the same twice, or the same for every release: nobody must know of them.
 NOISE: Final = ("clusterGUID", "datastoreReady", "uid", "resourceVersion", "generation")
-SAVES: Final = {Family.IPV4: "iptables-save", Family.IPV6: "ip6tables-save"}
 # ``cali-fw-cali1f3...``, ``KUBE-SVC-ABC...``, ``service-ABC-ns/name``: what comes after is a name.
 KIND: Final = re.compile(
     r"(cali-[a-z]+-(?=.)|cali-[A-Za-z-]+$|KUBE-[A-Z]+(?=-)|cali[46]0[a-z]+:|[a-z]+-[a-z]*)"
 )
+IPTABLES_TABLES: Final = ("raw", "mangle", "nat", "filter")  # told as iptables
 INTERFACE: Final = re.compile(r"(cali|veth)[0-9a-f]+.*")
 
 
@@ -186,8 +187,8 @@ def _node(agent: Agent) -> dict[str, str]:
         for family in FAMILIES:
             state |= routes(facts[f"routes{family.version}"], family)
             state |= _sessions(agent, family)
-            saved = _said(agent, [SAVES[family]])
-            state |= chains(f"{family} chains of iptables", re.findall(r"^:(\S+)", saved, re.M))
+            saved = parse_chains(_said(agent, [each]) for each in SAVE_COMMANDS[family])
+            state |= chains(f"{family} chains of iptables", saved)
         for what, argv in (("chains", "list chains"), ("sets", "list sets"), ("maps", "list maps")):
             state |= nft(what, _said(agent, ["nft", "-j", *argv.split()]))
         state |= chains("ipsets", _said(agent, ["ipset", "list", "-n"]).split())
@@ -247,7 +248,7 @@ def nft(what: str, text: str) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for entry in json.loads(text)["nftables"] if text.strip() else []:
         each = entry.get(what.removesuffix("s"))
-        if each is not None:
+        if each is not None and each["table"] not in IPTABLES_TABLES:
             where = f"{each['family']} {each['table']}"
             found.setdefault(where, []).append(each["name"].lstrip("@"))
     state: dict[str, str] = {}

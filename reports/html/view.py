@@ -189,7 +189,9 @@ def ending(results: Results) -> tuple[str, Verdict]:
 
 def because(results: Results) -> str:
     """Why the run ended as it did, without the word that the heading says already."""
-    reason = results.summary.exit_reason.removeprefix("failed: ")
+    reason = results.summary.exit_reason
+    for said in ("failed: ", "it must not ship: ", "it must not ship, ", "it may ship: "):
+        reason = reason.removeprefix(said)
     return reason[:1].upper() + reason[1:]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from clusters.errors import ClusterError
 from clusters.images.versions import pinned
 from clusters.render_calico import calico_manifests
 from clusters.spec import ClusterSpec, Version, load_profile
+from helpers.resilience import rolls
 from helpers.resilience.bad_upgrades import KNOWN
-from helpers.resilience.rolls import release_findings
+from helpers.resilience.rolls import release_findings, require_rolled
+from helpers.verdicts import Inconclusive
 
 OLD, NEW = Version.parse("3.30.1"), Version.parse("3.31.0")
 
@@ -142,3 +145,16 @@ def test_a_node_that_keeps_the_old_release_is_a_finding() -> None:
     assert release_findings([pod("w1", "v3.31.0")], "v3.31.0") == []
     (told,) = release_findings([pod("w1", "v3.31.0"), pod("w2", "v3.30.1")], "v3.31.0")
     assert "calico-node-w2 on w2: quay.io/calico/node:v3.30.1" in told
+
+
+def test_a_roll_in_which_nothing_rolled_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manifests: dict[str, Path]
+) -> None:
+    require_rolled(rolls.restart(), ["a", "b"], ["a", "c"])
+    with pytest.raises(Inconclusive, match="no calico-node was replaced"):
+        require_rolled(rolls.restart(), ["a", "b"], ["b", "a"])
+    require_rolled(rolls.watched(1.0, None), ["a"], ["a"])
+    monkeypatch.setattr(sources, "calico_manifest", lambda _, v, **__: manifests[str(v)])
+    agents = SimpleNamespace(nodes={"w1": None})
+    with pytest.raises(Inconclusive, match=r"runs Calico 3\.30\.1 already"):
+        rolls.release(cluster(tmp_path), OLD, agents, None)  # type: ignore[arg-type]

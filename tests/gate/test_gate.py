@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import tarfile
+import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,14 +15,17 @@ from typing import Any
 
 import pytest
 
-from helpers.gate_parts import Plan, chosen
+from clusters.spec import load_profile
+from helpers.gate_parts import Plan, chosen, stopped_by
 from helpers.model import Level
 from helpers.requirements import requirements
+from helpers.resilience import rolls
+from reports.bundle import bundle
 from reports.exit_codes import Ending, ExitCode
 from reports.gate import gathered, lines
 from reports.html.render import render
 from reports.ledger import Ledger
-from reports.model import RESULTS_FILE, Results, RunInfo, read, schema
+from reports.model import RESULTS_FILE, Results, ResultsError, RunInfo, read, schema
 from tests.reports import sample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -46,7 +54,7 @@ def upgrade(folder: Path, changed: Changed = GREEN, *, complete: bool = True) ->
         directory=folder,
         root=REPOSITORY,
         started=datetime(2026, 11, 24, 9, 31, tzinfo=UTC),
-        argv=("suites",),
+        argv=("suites", "-n0", "--disruptive=long", "--calico-roll=v3.31.0"),
         profile=tuple(Level),
         requirements=known,
     )
@@ -233,6 +241,12 @@ def test_an_interrupted_gate_and_one_without_cluster_have_their_codes(made: Made
     assert answer(gone)[0] == ExitCode.NO_CLUSTER
 
 
+def test_a_verdict_of_the_upgrade_is_repeated_as_an_upgrade(made: Made) -> None:
+    results, _ = whole(made)
+    (found,) = [r for r in results.requirements if r.key == ("RES-001", "ipv6")]
+    assert found.repeat.endswith("-n0 --disruptive=long --calico-roll=v3.31.0")
+
+
 def test_results_of_a_gate_are_read_again_and_drawn(made: Made) -> None:
     bad = {("RES-001", "ipv6"): ("fail", "a gap of 7.20 s, allowed are 5 s")}
     worse = {("SVC-007", "ipv6"): ("fail", "no answer from fd00::1")}
@@ -247,6 +261,37 @@ def test_results_of_a_gate_are_read_again_and_drawn(made: Made) -> None:
     assert "upgrade/run/RES-001-ipv6/timeline.json" in page
     committed = (REPOSITORY / "reports" / "results.schema.json").read_text()
     assert committed == schema()
+
+
+def test_a_finding_of_the_upgrade_is_packed_with_the_cluster_that_it_began_with(
+    made: Made, tmp_path: Path
+) -> None:
+    results, _ = whole(made, during={("RES-001", "ipv6"): ("fail", "a gap of 7.20 s")})
+    assert results.cluster is not None
+    spec = load_profile("native", {"calico": "3.31.0", "calico_upgrades": "3.30.1"})
+    cluster = results.cluster.model_copy(update={"declared": spec.model_dump(mode="json")})
+    results = results.model_copy(update={"cluster": cluster})
+    path = bundle(results, made.folder, "RES-001-ipv6", tmp_path / "packed")
+    with tarfile.open(path) as archive:
+        files = {m.name.partition("/")[2]: archive.extractfile(m) for m in archive.getmembers()}
+        data = {name: file.read().decode() for name, file in files.items() if file is not None}
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(data["profile.yaml"])
+    again = load_profile(str(profile))
+    assert (str(again.calico), [str(v) for v in again.calico_upgrades]) == ("3.30.1", ["3.31.0"])
+    assert "--profile profile.yaml --disruptive=long --calico-roll=v3.31.0" in data["README.txt"]
+    assert "a gap of 7.20 s" in data["README.txt"]
+    assert "evidence/upgrade/run/RES-001-ipv6/timeline.json" in data
+    built = json.loads(data["versions.json"])
+    assert built["components"]["calico-v3.30.1"]["module_hash"].startswith("h1:")
+    assert built["missing"] == []
+    assert "RES-001/flush" in {row["id"] for row in json.loads(data["faults.json"])}
+
+
+def test_a_bundle_of_what_was_not_decided_is_refused(made: Made, tmp_path: Path) -> None:
+    results, _ = whole(made)
+    with pytest.raises(ResultsError, match="no verdict about XXX-001: it has CFG-001"):
+        bundle(results, made.folder, "XXX-001", tmp_path)
 
 
 # -- the parts ------------------------------------------------------------------------------------
@@ -289,3 +334,25 @@ def test_what_the_upgrade_decides_is_not_asked_of_the_parts_around_it() -> None:
     assert chosen(requirements().values(), tuple(Level), ("SVC-007", "RES-001")) == ("SVC-007",)
     core = chosen(requirements().values(), (Level.CORE,), ())
     assert set(core) < set(every)
+
+
+def test_a_signal_ends_watching_and_not_the_gate(tmp_path: Path) -> None:
+    stop = tmp_path / "run" / "stop"
+    before = signal.getsignal(signal.SIGTERM)
+    with stopped_by(stop):
+        assert not stop.exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_watching_lasts_until_it_is_ended_or_its_time_is_over(tmp_path: Path) -> None:
+    kube: Any = None  # it is not asked for anything
+    stop = tmp_path / "stop"
+    timer = threading.Timer(0.3, stop.touch)
+    timer.start()
+    began = time.monotonic()
+    rolls.watched(60.0, stop).begin(kube)
+    assert 0.2 < time.monotonic() - began < 30.0
+    rolls.watched(0.2, tmp_path / "never").begin(kube)
+    timer.join()
