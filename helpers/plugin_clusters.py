@@ -177,7 +177,7 @@ def pytest_runtest_protocol(
         return (yield)
     with clusters.turn(alone=_is_disruptive(item)):
         result = yield
-        if _is_disruptive(item):
+        if _is_disruptive(item) and not watched(item.config, item):
             clusters.settle(item.nodeid)
         return result
 

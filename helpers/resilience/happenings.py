@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from helpers import bird, clocks
+from helpers.calico_config import calico_nodes
 from helpers.clocks import Clock
 from helpers.flows import LEASE, Remote, start_remote
 from helpers.kube_errors import KubeError
@@ -116,6 +117,11 @@ def _together(burst: Sequence[Event]) -> Event:
     return replace(burst[0], text=f"{len(burst)} changes: {text}")
 
 
+def system_namespaces(kube: Kube) -> list[str]:
+    """kube-system, and where Calico is installed: its operator has a namespace of its own."""
+    return sorted({SYSTEM, *(node.namespace for node in calico_nodes(kube).values())})
+
+
 # -- the API --------------------------------------------------------------------------------------
 
 
@@ -164,10 +170,15 @@ def changes(before: Mapping[tuple[str, str], str], after: State, at: float) -> l
 
 @dataclass(slots=True)
 class Watch:
-    """Watches while it lives; ``events`` are complete once it has ended."""
+    """Watches while it lives; ``events`` are complete once it has ended.
+
+    Attributes:
+        namespaces: where kube-proxy and Calico run.
+    """
 
     kube: Kube
     remotes: dict[str, Remote]
+    namespaces: Sequence[str] = (SYSTEM,)
     noted: list[Event] = field(default_factory=list)
     _state: State | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -180,9 +191,7 @@ class Watch:
         """One look at the API."""
         try:
             seen = system_state(
-                self.kube.objects("v1", "Pod", SYSTEM),
-                self.kube.objects("apps/v1", "DaemonSet", SYSTEM),
-                self.kube.nodes(),
+                self._each("v1", "Pod"), self._each("apps/v1", "DaemonSet"), self.kube.nodes()
             )
             seen["api", "API server"] = "answers"
         except KubeError:
@@ -190,6 +199,9 @@ class Watch:
         if self._state is not None:
             self.noted += changes(self._state, seen, time.time())
         self._state = seen
+
+    def _each(self, api: str, kind: str) -> list[Object]:
+        return [found for space in self.namespaces for found in self.kube.objects(api, kind, space)]
 
     def keep_looking(self) -> None:
         while not self._stop.is_set():
@@ -203,7 +215,8 @@ class Watch:
         """
         self._stop.set()
         told = on_each(self.remotes, self._told)
-        return sorted([*self.noted, *(event for events in told.values() for event in events)])
+        found = [*self.noted, *(event for events in told.values() for event in events)]
+        return sorted(found, key=lambda event: event.at)
 
     def _told(self, node: str) -> list[Event]:
         remote = self.remotes[node]
@@ -239,7 +252,7 @@ def watching(kube: Kube, agents: AgentPool, *, lease: float = LEASE) -> Iterator
     remotes = on_each(
         agents.nodes, lambda node: start_remote(agents.nodes[node], lease, monitors=monitors)
     )
-    watch = Watch(kube, remotes)
+    watch = Watch(kube, remotes, system_namespaces(kube))
     watch.look()
     thread = threading.Thread(target=watch.keep_looking, daemon=True)
     thread.start()

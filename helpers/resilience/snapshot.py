@@ -18,6 +18,7 @@ from helpers.kube_errors import KubeError
 from helpers.model import FAMILIES, Family
 from helpers.netstate import SAVE_COMMANDS, parse_chains
 from helpers.parallel import on_each
+from helpers.resilience.happenings import SYSTEM, system_namespaces
 from helpers.verdicts import Inconclusive
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 State = dict[str, dict[str, str]]  # where -> what -> its value in words
 Object = Mapping[str, Any]
 
-SYSTEM: Final = "kube-system"
 EVERY_NODE: Final = "every node"
 # Kinds of Calico's own objects that say how it is to work, with what the page calls them.
 SETTINGS: Final = (
@@ -59,10 +59,10 @@ def take(kube: Kube, agents: AgentPool) -> State:
             kube.objects("apiextensions.k8s.io/v1", "CustomResourceDefinition")
         ),
         "workloads": lambda: workloads(
-            [
-                *kube.objects("apps/v1", "DaemonSet", SYSTEM),
-                *kube.objects("apps/v1", "Deployment", SYSTEM),
-            ]
+            found
+            for space in system_namespaces(kube)
+            for kind in ("DaemonSet", "Deployment")
+            for found in kube.objects("apps/v1", kind, space)
         ),
         "configuration": lambda: configuration(
             kube.get("v1", "ConfigMap", "calico-config", SYSTEM)
