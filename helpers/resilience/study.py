@@ -238,11 +238,27 @@ def figure(
             }
             for event in drawn(events)
         ],
+        "limits": _limits(verdicts.values()),
         "windows": [
             {"start": round(w.began - origin, 3), "end": round(w.ended - origin, 3), "what": w.what}
             for w in study.windows
         ],
     }
+
+
+def _limits(judgements: Iterable[Judgement]) -> list[Json]:
+    """What was allowed, each limit once, with its reason."""
+    found = dict.fromkeys(judgement.limit for judgement in judgements)
+    return [
+        {
+            "flows": ", ".join(sorted(kind.value for kind in limit.kinds)),
+            "longest": limit.longest,
+            "lost": limit.lost,
+            "resets": limit.resets,
+            "reason": limit.reason,
+        }
+        for limit in found
+    ]
 
 
 def drawn(events: Sequence[Event]) -> list[Event]:
@@ -278,7 +294,7 @@ def _lane(
             "gapLimit": judgement.limit.longest,
             "lostLimit": int(judgement.limit.lost * report.sent),
             "verdict": verdict,
-            "reason": judgement.unseen or "; ".join(judgement.exceeded) or judgement.limit.reason,
+            "reason": judgement.unseen or "; ".join(judgement.exceeded),
         }
     return {
         "path": f"{flow.way}: {flow.source.name} to {flow.to}",

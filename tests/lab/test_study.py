@@ -106,4 +106,5 @@ def _timeline(folder: Path, evidence: Evidence) -> Timeline:
     (file,) = evidence.write(folder, Verdict.PASS)
     figure = Timeline.model_validate_json(file.read_text())
     assert [window.what for window in figure.windows] == ["outage"]
+    assert {limit.longest for limit in figure.limits} == {5.0}
     return figure

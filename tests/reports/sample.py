@@ -167,6 +167,10 @@ def timeline() -> dict[str, Any]:
             {"at": 41.7, "what": "calico-node restarts", "where": "dsc-t-worker"},
             {"at": 66.2, "what": "calico-node restarts", "where": "dsc-t-control-plane"},
         ],
+        "limits": [
+            {"flows": "udp one-way", "longest": 2.0, "lost": 0.02, "resets": 0,
+             "reason": "Routes stay in the kernel while BIRD restarts."},
+        ],
         "windows": [{"start": 12.0, "end": 78.0, "what": "roll of calico-node"}],
     }  # fmt: skip
 
