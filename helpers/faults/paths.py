@@ -279,12 +279,13 @@ def forged_sources_are_accepted(bench: Bench, family: Family) -> Plan:
     ]
     if family is Family.IPV4:  # the kernel has a reverse path filter of its own for IPv4 only
         each = "for f in /proc/sys/net/ipv4/conf/cali*/rp_filter; do"
-        changes.append(
+        changes += [
+            Sysctl(node=node, name="net/ipv4/conf/all/rp_filter", value="0"),  # the larger counts
             Command(
                 node=node,
                 do=("sh", "-c", f"{each} echo 0 > $f; done"),
                 undo=("sh", "-c", f"{each} echo 1 > $f; done"),  # what Felix sets
                 look=("sh", "-c", f"{each} cat $f; done | sort -u"),
-            )
-        )
+            ),
+        ]
     return Plan(changes)
