@@ -57,11 +57,13 @@ def narrowed(node: Agent, target: IPAddress, mtu: int) -> Iterator[Narrow]:
     flag = f"-{target.version}"
     way = _ip(node, "-j", flag, "route", "get", str(target))
     (route,) = json.loads(way)
-    via = ["via", route["gateway"]] if "gateway" in route else []
+    # onlink: the far end of a VXLAN device is in no prefix of it, as Felix's own routes say too.
+    via = ["via", route["gateway"], "onlink"] if "gateway" in route else []
     whole = f"{target}/{target.max_prefixlen}"
     table = ["table", str(TABLE)]
     rule = ["to", whole, "lookup", str(TABLE), "priority", "99"]
-    _ip(node, flag, "route", "replace", whole, *via, "dev", route["dev"], "mtu", str(mtu), *table)
+    link = ["dev", route["dev"], "mtu", str(mtu)]
+    _ip(node, flag, "route", "replace", whole, *via, *link, *table)
     _ip(node, flag, "rule", "add", *rule)
     try:
         yield Narrow(str(node.node), mtu)

@@ -35,10 +35,14 @@ def nft(node: str, family: Family, *rules: tuple[str, int, str]) -> NftTable:
     return NftTable(node=node, family=family, rules=made)
 
 
-def pool(family: Family, **spec: Any) -> Patch:
+def pool(family: Family, *then: Step, **spec: Any) -> Patch:
     """Settings of the default IP pool of a family."""
     return Patch(
-        api_version=CALICO_CRD, kind="IPPool", name=POOL[family], patch={"spec": dict(spec)}
+        api_version=CALICO_CRD,
+        kind="IPPool",
+        name=POOL[family],
+        patch={"spec": dict(spec)},
+        then=then,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from helpers.encapsulation import VXLAN_DEVICE
 from helpers.faults.bench import Bench, FaultError
-from helpers.faults.changes import Command, Frozen, PodExec
+from helpers.faults.changes import Command, Frozen, PodExec, Restart
 from helpers.faults.common import CALICO_NODE, SYSTEM, nft, pool
 from helpers.faults.plans import Plan, plants, plants_twins
 from helpers.model import Family
@@ -68,7 +68,12 @@ def _route(node: str, family: Family, destination: str, *words: str) -> Command:
 
 @plants_twins("CONN-007/native", "CONN-007/native-ipv4")
 def the_pool_encapsulates_no_more(_: Bench, family: Family) -> Plan:
-    return Plan([pool(family, vxlanMode="Never")])
+    """calico-node starts anew: without it Calico 3.31 does not take IPv6 into VXLAN again.
+
+    It gives the nodes IPv4 tunnel addresses as soon as the pool encapsulates again, and IPv6 ones
+    when calico-node starts; until then Felix says "parent interface not yet known".
+    """
+    return Plan([pool(family, Restart(namespace=SYSTEM, selector=CALICO_NODE), vxlanMode="Never")])
 
 
 @plants("RTE-006/forwarding")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helpers.agents.pool import AgentPool
-from helpers.facts import Facts
 from helpers.gates import require_node_pairs
 from helpers.matrix import Cell
 from helpers.model import FAMILIES, Family
-from helpers.policy.bench import FLOWS, NAME, Bench, pod_block
+from helpers.policy.bench import FLOWS, NAME, Bench
 from helpers.policy.objects import global_policy, in_namespace
 from helpers.policy.packets import NODE_INFORMATION_QUERY, icmpv6, packet_table
 from helpers.policy.table import demand_enforced, table
@@ -19,11 +18,12 @@ if TYPE_CHECKING:
 
 ORDER = 10.0
 ECHO_REQUEST = 128
+NO_PODS = ("node ", "outside")  # how the labels of other clients begin
 QUERY = f"icmpv6 type {NODE_INFORMATION_QUERY}"
 
 
 def test_npol_009_rules_of_one_family_leave_the_other_alone(
-    cluster: Cluster, agents: AgentPool, facts: Facts, bench: Bench
+    cluster: Cluster, agents: AgentPool, bench: Bench
 ) -> None:
     """What a Calico rule says of one family it says of that one only.
 
@@ -50,7 +50,7 @@ def test_npol_009_rules_of_one_family_leave_the_other_alone(
             return over_ipv6 and cell.detail == "echo"
         if cell.target == ipv6_only.label:
             return over_ipv6
-        return not over_ipv6 and cell.source.startswith(("node ", "outside"))
+        return not over_ipv6 and cell.source.startswith(NO_PODS)
 
     sender = bench.stranger
     other_types = packet_table(
@@ -60,7 +60,12 @@ def test_npol_009_rules_of_one_family_leave_the_other_alone(
         {QUERY: icmpv6(NODE_INFORMATION_QUERY)},
         lambda _: False,
     )
-    pods_of_ipv4 = [str(pod_block(facts, Family.IPV4))]
+    # One by one: with encapsulation other nodes call from an address of the pods' block too.
+    pods_of_ipv4 = [
+        f"{agent.addresses.require(Family.IPV4)}/32"
+        for name, agent in bench.clients(not_ipv4_pods, Family.IPV4).items()
+        if not name.startswith(NO_PODS)
+    ]
     rules = {
         echo_only: {"action": "Allow", "protocol": "ICMPv6", "icmp": {"type": ECHO_REQUEST}},
         ipv6_only: {"action": "Allow", "ipVersion": 6},
