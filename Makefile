@@ -11,6 +11,10 @@ WORKERS ?= 4
 # Suites share the machine with their own cluster: more at once than processors only wait longer.
 SUITE_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 4); echo $$((n > 2 ? n : 2)))
 ARGS ?=
+# With a node in ipvs mode; make conformance PROFILE=native for a quick run without one. ARGS that
+# name a profile or a cluster decide for themselves.
+PROFILE ?= conformance
+NAMED = $(filter --profile% --cluster% --reuse-cluster%,$(ARGS))
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dualstack-conformance
 # Another interpreter or another lock file is another environment; the old one stays usable.
@@ -26,7 +30,7 @@ help: ## this list
 
 .PHONY: conformance
 conformance: deps venv ## a dual-stack cluster with Calico, and verdicts about it (ARGS go to pytest)
-	$(RUN) pytest suites -n$(SUITE_WORKERS) $(ARGS)
+	$(RUN) pytest suites -n$(SUITE_WORKERS) $(if $(NAMED),,--profile $(PROFILE)) $(ARGS)
 
 .PHONY: test
 test: deps browser lint unit live ## the harness's own tests, then the live proof that the main job works
@@ -36,8 +40,8 @@ unit: browser venv ## the harness's own tests
 	$(RUN) pytest tests -n$(WORKERS) $(ARGS)
 
 .PHONY: live
-live: deps venv ## the suites on a cluster of their own
-	$(RUN) pytest suites -n$(SUITE_WORKERS)
+live: deps venv ## the suites on a cluster of their own, without a kernel to compile
+	$(RUN) pytest suites -n$(SUITE_WORKERS) --profile native
 
 .PHONY: prove
 prove: deps venv ## plant faults in a cluster of its own: do exactly the right requirements turn red?

@@ -78,6 +78,20 @@ def test_a_table_that_does_not_stay_fails(judge: Callable[[Network], None]) -> N
         judge(Network(EXPECTED, EXPECTED, ALL_OPEN))
 
 
+def test_one_lost_answer_of_what_is_open_is_asked_for_again(
+    judge: Callable[[Network], None],
+) -> None:
+    lost = Matrix({FRIEND: DENIED, STRANGER: DENIED})
+    judge(Network(EXPECTED, lost, EXPECTED))
+    with pytest.raises(AssertionError, match=r"friend -> pod: timeout, expected reached"):
+        judge(Network(EXPECTED, lost, lost))
+    with pytest.raises(AssertionError, match=r"stranger -> pod: reached, expected timeout"):
+        judge(Network(EXPECTED, lost, ALL_OPEN))
+    crossed = Matrix({FRIEND: DENIED, STRANGER: OPEN})
+    with pytest.raises(AssertionError, match=r"stays in force"):
+        judge(Network(EXPECTED, crossed, EXPECTED))
+
+
 def test_without_the_control_silence_proves_nothing(judge: Callable[[Network], None]) -> None:
     with pytest.raises(Inconclusive, match=r"control failed.*\n.*\n?.*stranger -> pod"):
         judge(Network(EXPECTED, without=EXPECTED))
