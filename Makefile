@@ -47,6 +47,13 @@ live: deps venv ## the suites on a cluster of their own, without a kernel to com
 prove: deps venv ## plant faults in a cluster of its own: do exactly the right requirements turn red?
 	$(RUN) pytest suites --prove -n$(SUITE_WORKERS) $(ARGS)
 
+FROM ?= v3.30.1
+TO ?= v3.31.0
+
+.PHONY: upgrade-gate
+upgrade-gate: deps venv ## may this Calico ship? FROM=v3.30.1 TO=v3.31.0: verdicts, upgrade under flows, verdicts
+	$(RUN) pytest suites --upgrade-from $(FROM) --upgrade-to $(TO) -n$(SUITE_WORKERS) $(ARGS)
+
 .PHONY: lint
 lint: venv ## formatting, style and types
 	$(RUN) ruff format --check $(SOURCES)

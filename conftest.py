@@ -14,8 +14,11 @@ pytest_plugins = [
     "helpers.plugin_workloads",
     "helpers.plugin_packets",
     "helpers.plugin_policy",
+    "helpers.plugin_resilience",
     "helpers.plugin_results",
     "helpers.plugin_prove",
+    "helpers.plugin_gate",
     "reports.collect",
     "reports.collect_proof",
+    "reports.collect_gate",
 ]

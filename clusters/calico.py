@@ -111,6 +111,7 @@ def install(
     progress: Progress,
     *,
     pull_policy: PullPolicy = "IfNotPresent",
+    change: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> None:
     """Apply Calico's manifest with the settings of the profile. Does not wait for it to run.
 
@@ -118,11 +119,16 @@ def install(
     tried again only after a back-off. Custom resources are applied after their definitions are
     served; upstream's manifest has none, calico-node makes its pools when it starts.
 
+    Args:
+        change: changes the documents in place before they are applied.
+
     Raises:
         ManifestError: the manifest is not one that can be rendered.
         KubeError: the API refused an object or could not be reached.
     """
     documents = calico_manifests(read_documents(manifest), spec, pull_policy=pull_policy)
+    if change is not None:
+        change(documents)
     definitions = [d for d in documents if d["kind"] == "CustomResourceDefinition"]
     groups = {d["spec"]["group"] for d in definitions}
     custom = [d for d in documents if d["apiVersion"].partition("/")[0] in groups]

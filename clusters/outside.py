@@ -167,6 +167,17 @@ def become_default_gateway(outside: Outside, nodes: Iterable[str]) -> None:
         list(threads.map(redirect, nodes))
 
 
+def restart_node(outside: Outside, node: str) -> None:
+    """Restart a node's container: every process on it ends, its addresses are given anew.
+
+    Raises:
+        CommandFailedError: it is no container of this engine.
+        ClusterError: its default routes do not lead to the outside host afterwards.
+    """
+    run([*outside.docker, "restart", "--time", "2", node], timeout=120)
+    become_default_gateway(outside, [node])
+
+
 def sync_routes(outside: Outside, kube: Kube) -> tuple[PodRoute, ...]:
     """Give the outside host a route to every block of pod addresses, via the owner node.
 

@@ -23,7 +23,7 @@ from clusters.images.cache import Cache, cache_root
 from clusters.images.process import Children
 from clusters.images.versions import Component, pinned
 from clusters.kind import NodeImages
-from clusters.spec import ClusterSpec
+from clusters.spec import ClusterSpec, Version
 from helpers.naming import PREFIX, cache_dir
 
 PULL_SECONDS: Final = 900.0
@@ -75,7 +75,7 @@ def node_images(spec: ClusterSpec, home: Engine, progress: Progress) -> NodeImag
         )
     with netns.at_home():
         kind = _kind(progress)
-        manifest = _calico_manifest(spec, progress)
+        manifest = calico_manifest(spec.calico, progress)
     return NodeImages(
         node_image=node_image(spec),
         agent_image=agent_image(),
@@ -135,9 +135,13 @@ def _kind(progress: Progress) -> Path:
     return entry / "bin" / "kind"
 
 
-def _calico_manifest(spec: ClusterSpec, progress: Progress) -> Path:
-    """Upstream's manifest out of Calico's module, which go.sum pins."""
-    version = f"v{spec.calico}"
+def calico_manifest(release: Version, progress: Progress) -> Path:
+    """Upstream's manifest out of Calico's module, which go.sum pins.
+
+    Raises:
+        ClusterError: the release is not pinned, or go cannot fetch it.
+    """
+    version = f"v{release}"
     target = cache_dir() / "manifests" / f"calico-{version}.yaml"
     if target.exists():
         return target

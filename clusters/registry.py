@@ -240,6 +240,16 @@ def reuse(name: str, shared: Path) -> Cluster:
     return replace(_opened(found), state=shared)
 
 
+def redeclare(cluster: Cluster, spec: ClusterSpec) -> Cluster:
+    """The same cluster, declared to be something else from now on: who reuses it expects that."""
+    declared = replace(cluster, spec=spec)
+    if cluster.owned:
+        file = clusters_dir() / cluster.name / RECORD_FILE
+        state = Path((read_json(file) or {}).get("cluster", {}).get("state", cluster.state))
+        write_json(file, {"cluster": replace(declared, state=state).to_json()})
+    return declared
+
+
 def down(name: str, progress: Progress = silent) -> bool:
     """Remove a cluster, kept or not; False when there is none of that name.
 

@@ -8,6 +8,7 @@ needs an engine that reaches them.
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from clusters import images as built
@@ -19,7 +20,7 @@ from clusters.images import build
 from clusters.images.cache import Cache, cache_root
 from clusters.images.versions import pinned
 from clusters.kind import NodeImages
-from clusters.spec import ClusterSpec
+from clusters.spec import ClusterSpec, Version
 
 IMAGES_KEPT: Final = 2  # beside the current one: going back and forth between versions is common
 
@@ -81,9 +82,35 @@ def built_already(spec: ClusterSpec) -> bool:
 
 
 def _request(spec: ClusterSpec) -> built.ImageRequest:
-    return built.ImageRequest(
-        f"v{spec.kubernetes}", (f"v{spec.calico}",), guest=bool(spec.guest_groups)
-    )
+    releases = tuple(f"v{version}" for version in (spec.calico, *spec.calico_upgrades))
+    return built.ImageRequest(f"v{spec.kubernetes}", releases, guest=bool(spec.guest_groups))
+
+
+def calico_manifest(
+    spec: ClusterSpec, version: Version, *, built_here: bool, progress: Progress = silent
+) -> Path:
+    """Upstream's manifest of a release that a cluster can be upgraded to; builds nothing.
+
+    Args:
+        built_here: whether the cluster's images were built here: what its nodes do not hold they
+            cannot pull either.
+
+    Raises:
+        ClusterError: the nodes have no images of it, or the manifest cannot be had.
+    """
+    if not built_here:
+        with netns.at_home():
+            return pulled.calico_manifest(version, progress)
+    if version not in (spec.calico, *spec.calico_upgrades):
+        raise ClusterError(
+            f"The nodes hold no images of Calico {version}: make the cluster with "
+            f"`--set calico_upgrades={version}`."
+        )
+    if not built_already(spec):
+        raise ClusterError(
+            "The images that the cluster was made of are not in the cache any more: make it anew."
+        )
+    return built.ensure_images(_request(spec), progress).calico_manifests[f"v{version}"]
 
 
 def _built(spec: ClusterSpec, progress: Progress) -> NodeImages:

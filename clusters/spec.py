@@ -18,6 +18,7 @@ from clusters.images.versions import load_versions
 from clusters.kernel import KernelFacts, choose_proxy_mode
 from clusters.spec_checks import Problem, check
 from clusters.spec_types import (
+    EXAMPLES,
     Dataplane,
     Encapsulation,
     Encapsulations,
@@ -33,6 +34,7 @@ from clusters.spec_types import (
     Role,
     Version,
     VersionField,
+    Versions,
 )
 from helpers.model import Family, IPNetwork
 
@@ -56,25 +58,6 @@ __all__ = [
 PROFILES = Path(__file__).parent / "profiles"
 DEFAULT_PROFILE = "native"
 EXISTING_PROFILE = "native"  # of somebody else's cluster: nothing is known of its groups of nodes
-
-# What to write where something is missing or wrong; the values of profiles/native.yaml.
-EXAMPLES: Mapping[str, str] = {
-    "name": "name: mine",
-    "kubernetes": 'kubernetes: "1.36.4"',
-    "calico": 'calico: "3.31.0"',
-    "families": "families: [ipv4, ipv6]",
-    "nodes": "nodes: [{name: workers, role: worker, count: 2, proxy_mode: auto}]",
-    "pod_cidrs": "pod_cidrs: {ipv4: 10.244.0.0/16, ipv6: fd00:10:244::/56}",
-    "service_cidrs": "service_cidrs: {ipv4: 10.96.0.0/16, ipv6: fd00:10:96::/112}",
-    "node_cidrs": "node_cidrs: {ipv4: 10.243.0.0/24, ipv6: fd00:10:243::/64}",
-    "node_cidr_mask": "node_cidr_mask: {ipv4: 24, ipv6: 64}",
-    "internet": "internet: {ipv4: [198.51.100.0/24], ipv6: [2001:db8::/32]}",
-    "encapsulation": "encapsulation: {ipv4: none, ipv6: none}",
-    "nat_outgoing": "nat_outgoing: {ipv4: true, ipv6: false}",
-    "bgp": "bgp: true",
-    "mtu": "mtu: 1450",
-    "calico_dataplane": "calico_dataplane: iptables",
-}
 
 
 class SpecError(ValueError):
@@ -107,6 +90,8 @@ class ClusterSpec(Frozen):
     about: str = ""
     kubernetes: VersionField
     calico: VersionField
+    # Releases whose images nodes hold beside: what this cluster can be upgraded to.
+    calico_upgrades: Versions = ()
     families: Families
     nodes: tuple[NodeGroup, ...]
     pod_cidrs: Networks

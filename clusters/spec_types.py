@@ -6,7 +6,7 @@ Every value is checked here on its own; rules between values are in ``clusters.s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -170,6 +170,27 @@ Network4 = Annotated[IPv4Network, BeforeValidator(_network4)]
 Network6 = Annotated[IPv6Network, BeforeValidator(_network6)]
 VersionField = Annotated[Version, BeforeValidator(_version), PlainSerializer(str)]
 Families = Annotated[tuple[Family, ...], BeforeValidator(_split)]
+Versions = Annotated[tuple[VersionField, ...], BeforeValidator(_split)]
+
+# What to write where something is missing or wrong; the values of profiles/native.yaml.
+EXAMPLES: Mapping[str, str] = {
+    "name": "name: mine",
+    "kubernetes": 'kubernetes: "1.36.4"',
+    "calico": 'calico: "3.31.0"',
+    "calico_upgrades": 'calico_upgrades: ["3.31.0"]',
+    "families": "families: [ipv4, ipv6]",
+    "nodes": "nodes: [{name: workers, role: worker, count: 2, proxy_mode: auto}]",
+    "pod_cidrs": "pod_cidrs: {ipv4: 10.244.0.0/16, ipv6: fd00:10:244::/56}",
+    "service_cidrs": "service_cidrs: {ipv4: 10.96.0.0/16, ipv6: fd00:10:96::/112}",
+    "node_cidrs": "node_cidrs: {ipv4: 10.243.0.0/24, ipv6: fd00:10:243::/64}",
+    "node_cidr_mask": "node_cidr_mask: {ipv4: 24, ipv6: 64}",
+    "internet": "internet: {ipv4: [198.51.100.0/24], ipv6: [2001:db8::/32]}",
+    "encapsulation": "encapsulation: {ipv4: none, ipv6: none}",
+    "nat_outgoing": "nat_outgoing: {ipv4: true, ipv6: false}",
+    "bgp": "bgp: true",
+    "mtu": "mtu: 1450",
+    "calico_dataplane": "calico_dataplane: iptables",
+}
 
 
 class Frozen(BaseModel):

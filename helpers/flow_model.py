@@ -36,6 +36,7 @@ class Way(StrEnum):
     EGRESS = "egress"
     INGRESS = "ingress"
     NODES = "node to node"
+    CONTROL = "loopback"  # an agent to itself: what stalls there is the machine, not the network
 
 
 # Seconds between two sendings: the resolution of what a gap is measured with.

@@ -19,6 +19,7 @@ from clusters.interrupts import terminate_like_interrupt, uninterrupted
 from clusters.options import add_profile_options
 from clusters.registry import Keep
 from helpers.cluster_session import ClusterSession, Wanted
+from helpers.plugin_resilience import watched
 from helpers.verdicts import Blocked, Inconclusive
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ NO_CLUSTER: Final = 4
 SUITES: Final = "suites"
 WORKER_INPUT: Final = "dsc_run"
 PROGRESS_PREFIX: Final = "cluster: "
+TOO_LONG: Final = "disturbs the cluster for minutes; --disruptive=long runs it"
 
 _session: Final = pytest.StashKey[ClusterSession]()
 _pytest_session: Final = pytest.StashKey[pytest.Session]()
@@ -71,6 +73,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--allow-disruptive",
         action="store_true",
         help="run tests that disturb everyone also on an existing cluster",
+    )
+    group.addoption(
+        "--disruptive",
+        choices=["short", "long"],
+        default="short",
+        help="long: also the tests that disturb the cluster for minutes (marker long)",
     )
 
 
@@ -144,10 +152,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Disruptive tests go last, and on somebody else's cluster only with permission."""
     items.sort(key=_is_disruptive)
+    if config.getoption("--disruptive") == "short":
+        for item in items:
+            if item.get_closest_marker("long") is not None and not watched(config, item):
+                item.add_marker(pytest.mark.skip(reason=TOO_LONG))
     if config.getoption("--cluster") == "existing" and not config.getoption("--allow-disruptive"):
         reason = "changes the cluster for everyone; --allow-disruptive permits it on this one"
         for item in items:
-            if _is_disruptive(item):
+            if _is_disruptive(item) and not watched(config, item):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -165,7 +177,7 @@ def pytest_runtest_protocol(
         return (yield)
     with clusters.turn(alone=_is_disruptive(item)):
         result = yield
-        if _is_disruptive(item):
+        if _is_disruptive(item) and not watched(item.config, item):
             clusters.settle(item.nodeid)
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,3 +33,11 @@ def outside(cluster: Cluster, kube: Kube, agents: AgentPool) -> Agent:
 
     once(cluster.state, "outside-routes", sync)
     return agent
+
+
+@pytest.fixture
+def restart_node(cluster: Cluster, outside: Agent) -> Callable[[str], None]:
+    """Restarts the container that a node is; there are none where there is no outside host."""
+    host = cluster.outside
+    assert host is not None, "the fixture outside skips without one"
+    return lambda node: outside_host.restart_node(host, node)

@@ -269,6 +269,7 @@ def _cluster(fixtures: Mapping[str, Any]) -> dict[str, Any] | None:
         "owned": cluster.owned,
         "kubeconfig": str(cluster.kubeconfig),
         "context": cluster.context,
+        "declared": cluster.spec.model_dump(mode="json"),
         "facts": facts.summary() if facts is not None else None,
     }
 

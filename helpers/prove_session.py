@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,28 +52,51 @@ def decide(
     Raises:
         FaultError: it brought no verdicts; the message has the end of its output.
     """
+    options = ["--requirements", ",".join(sorted(chosen)), f"-n{workers}"]
+    options += ["--reuse-cluster", cluster]
+    options += ["--disruptive=long"]  # a row that names such a requirement wants it judged
+    run(options, folder, root=root, environment=environment)
+    return read(folder)
+
+
+def run(
+    options: Sequence[str],
+    folder: Path,
+    *,
+    root: Path,
+    environment: Mapping[str, str] | None = None,
+    within: float = SESSION_SECONDS,
+) -> int:
+    """One session of the suites, with its reports and its log in a folder.
+
+    Args:
+        options: of pytest.
+        within: seconds after which it is ended.
+
+    Returns:
+        what it exited with; negative: the signal that ended it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pytest", "suites", "-p", "no:cacheprovider", "-q"]
-    command += ["--requirements", ",".join(sorted(chosen)), f"-n{workers}"]
-    command += ["--reuse-cluster", cluster, "--reports-dir", str(folder)]
+    command += [*options, "--reports-dir", str(folder)]
     inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}
     with (folder / "pytest.log").open("w") as log:
         child = subprocess.Popen(
             command,
             cwd=root,
-            env={**inherited, **environment},
+            env={**inherited, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # ended by us alone, after it was asked to clean up
         )
-        _wait(child)
-    return read(folder)
+        _wait(child, within)
+    return child.returncode
 
 
-def _wait(child: subprocess.Popen[bytes]) -> None:
+def _wait(child: subprocess.Popen[bytes], within: float) -> None:
     try:
-        child.wait(SESSION_SECONDS)
+        child.wait(within)
     except subprocess.TimeoutExpired:
         _end(child)
     except BaseException:

@@ -91,7 +91,8 @@ class Workloads:
 
     # -- namespace --------------------------------------------------------------------------
 
-    def _ensure_namespace(self) -> None:
+    def ensure_namespace(self) -> None:
+        """Make the namespace now: several threads may then make pods in it."""
         if self._made:
             return
         self.kube.apply(
@@ -141,7 +142,7 @@ class Workloads:
         mutate: Callable[[Object], None] | None = None,
     ) -> str:
         """Create one pod without waiting for it; returns its name."""
-        self._ensure_namespace()
+        self.ensure_namespace()
         name = name or f"pod-{next(self._numbers)}"
         pod = deploy.agent_pod(
             self.namespace,
@@ -282,7 +283,7 @@ class Workloads:
         """
         namespace = namespace or self.namespace
         if namespace == self.namespace:
-            self._ensure_namespace()
+            self.ensure_namespace()
         manifest: Object = {
             "apiVersion": "v1",
             "kind": "Service",

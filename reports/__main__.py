@@ -12,6 +12,7 @@ from typing import Final
 from helpers.faults.expectations import ExpectationError, expectations, sample
 from helpers.requirements import RequirementError, requirements
 from reports import packets_page, proof
+from reports.bundle import bundle
 from reports.diagnosis import diagnosed, page
 from reports.diff import differences
 from reports.docs import DOCS_FILE, render_for
@@ -61,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     proofs.add_argument("runs", nargs="+", type=Path, help="directories, the latest last")
     proofs.add_argument("--write", type=Path, metavar="DIR", help="prove.json and prove.md there")
     proofs.set_defaults(command=_proof)
+    packed = commands.add_parser("bundle", help="one finding as a file that others can repeat")
+    packed.add_argument("wanted", metavar="ID", help="e.g. SVC-007, or SVC-007-ipv6")
+    packed.add_argument("results", nargs="?", type=Path, default=LATEST, help="directory or file")
+    packed.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="default: here")
+    packed.set_defaults(command=_bundle)
     docs = commands.add_parser(
         "docs", help="pages that are made from data, and the JSON Schema of results.json"
     )
@@ -97,6 +103,12 @@ def _packets(arguments: argparse.Namespace) -> int:
 def _html(arguments: argparse.Namespace) -> int:
     old = read(arguments.old) if arguments.old else None
     print(write(read(arguments.results), _directory(arguments.results), old))
+    return 0
+
+
+def _bundle(arguments: argparse.Namespace) -> int:
+    run = arguments.results
+    print(bundle(read(run), _directory(run), arguments.wanted, arguments.to))
     return 0
 
 

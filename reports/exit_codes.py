@@ -75,6 +75,49 @@ def exit_code(results: Sequence[RequirementResult], ending: Ending) -> tuple[int
     return ExitCode.OK, "all core requirements that were tested passed"
 
 
+@dataclass(frozen=True, slots=True)
+class GateEnding:
+    """What the parts of an upgrade gate ended with, as sentences.
+
+    ``failed_after``: parts that failed, of the upgrade and after it. ``undecided``: parts that
+    were not decided or did not run. ``regressions``: verdicts that failed and had not before.
+    ``unclear``: verdicts that are neither, e.g. of flows that saw too little.
+    """
+
+    failed_after: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+    regressions: tuple[str, ...] = ()
+    unclear: tuple[str, ...] = ()
+
+
+def gate_code(found: GateEnding, ending: Ending) -> tuple[int, str]:
+    """The code of an upgrade gate: 0 is a yes, and everything that is not clear is not one.
+
+    What failed before the upgrade and does not fail after it is no reason against the upgrade;
+    what was not decided before may have become worse unseen.
+    """
+    if ending.no_cluster is not None:
+        return ExitCode.NO_CLUSTER, f"no usable cluster: {ending.no_cluster.splitlines()[0]}"
+    if ending.stopped is not None:
+        return ending.stopped
+    if found.failed_after:
+        return ExitCode.FAILED, f"it must not ship: {found.failed_after[0]}"
+    if found.regressions:
+        return ExitCode.FAILED, f"it must not ship, it got worse: {_some(found.regressions)}"
+    if ending.harness_errors:
+        return ExitCode.UNDECIDED, f"the harness failed: {ending.harness_errors[0]}"
+    if found.undecided:
+        return ExitCode.UNDECIDED, f"not decided: {found.undecided[0]}"
+    if found.unclear:
+        return ExitCode.UNDECIDED, f"not decided: {_some(found.unclear)}"
+    return ExitCode.OK, "it may ship: conformant before and after, and no flow lost too much"
+
+
+def _some(lines: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(lines) - shown} more" if len(lines) > shown else ""
+    return ", ".join(lines[:shown]) + more
+
+
 def _gates(result: RequirementResult) -> bool:
     return result.profile is not Level.INFORMATIONAL
 

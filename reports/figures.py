@@ -122,6 +122,16 @@ class Window(Figure):
     what: str
 
 
+class AllowedLoss(Figure):
+    """What flows of some classes may lose, and why so much and no more."""
+
+    flows: str
+    longest: float = Field(description="seconds of the longest gap or stall")
+    lost: float = Field(description="share of what was sent, between 0 and 1")
+    resets: int = 0
+    reason: str
+
+
 class Timeline(Figure):
     """Flows, events and windows on one clock."""
 
@@ -135,6 +145,7 @@ class Timeline(Figure):
     lanes: tuple[Lane, ...]
     events: tuple[Event, ...] = ()
     windows: tuple[Window, ...] = ()
+    limits: tuple[AllowedLoss, ...] = ()
 
 
 class ChangedThing(Figure):

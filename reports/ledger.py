@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from helpers.model import Level, Verdict
 from helpers.requirements import Requirement
@@ -24,6 +24,9 @@ from reports.model import (
     Wait,
 )
 from reports.summarize import Key, summarize, untested
+
+# Options without which a test would be skipped, or would decide about something else.
+REPEATED: Final = ("--disruptive=", "--calico-roll=", "--bad-upgrade=", "--watched-roll=")
 
 
 @dataclass(slots=True)
@@ -116,6 +119,7 @@ class Ledger:
     def repeat(self, node_id: str) -> str:
         """The command that runs one test again, on the same cluster where that is possible."""
         words = ["pytest", f"'{node_id}'", "-n0"]
+        words += [word for word in self.argv if word.startswith(REPEATED)]
         name = self._cluster.get("name")
         if name and self._cluster.get("owned"):
             words.append(f"--reuse-cluster {name}")
@@ -131,8 +135,13 @@ class Ledger:
     def _cluster_info(self) -> ClusterInfo | None:
         if not self._cluster:
             return None
+        declared = self._cluster.get("declared") or {}
         return ClusterInfo.model_validate(
-            {"name": self._cluster["name"], **(self._cluster.get("facts") or {})}
+            {
+                "name": self._cluster["name"],
+                "declared": declared,
+                **(self._cluster.get("facts") or {}),
+            }
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from helpers.model import Level, Verdict
+from reports.gate_model import Gate
 from reports.parts import Part
 from reports.proof_model import Proof
 
@@ -147,6 +148,9 @@ class ClusterInfo(Part):
     )
     global_policies: tuple[GlobalPolicy, ...] = ()
     corefile: str = Field(default="", description="what CoreDNS is configured with")
+    declared: Mapping[str, Any] = Field(
+        default={}, description="the profile that it was declared to be, as it was resolved"
+    )
 
 
 class RunInfo(Part):
@@ -228,6 +232,9 @@ class Results(Part):
     summary: Summary
     proof: Proof | None = Field(
         default=None, description="of a run that planted faults: what was red, what should have"
+    )
+    gate: Gate | None = Field(
+        default=None, description="of an upgrade gate; requirements are those after the upgrade"
     )
 
     def to_json(self) -> str:

@@ -9,6 +9,7 @@ from helpers.faults import (  # noqa: F401
     packets,
     paths,
     policy,
+    resilience,
     routing,
     service_proxy,
     services,

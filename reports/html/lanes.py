@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Final
 
 from reports.figures import Attached, Lane, Timeline
+from reports.html.matrices import short_names
 from reports.model import RequirementResult, Results, Wait
 
 STEPS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
@@ -70,12 +71,26 @@ class TimelineView:
     clock: str
 
 
-def timelines(figures: Iterable[Attached]) -> list[TimelineView]:
+def timelines(figures: Iterable[Attached], nodes: Sequence[str] = ()) -> list[TimelineView]:
+    """All timelines; ``nodes`` are called by what tells them apart."""
     return [
-        timeline(each.figure, each.result)
+        timeline(_shortened(each.figure, nodes), each.result)
         for each in figures
         if isinstance(each.figure, Timeline) and each.figure.lanes
     ]
+
+
+def _shortened(figure: Timeline, nodes: Sequence[str]) -> Timeline:
+    short = short_names(nodes)
+
+    def said(text: str) -> str:
+        for name in sorted(short, key=len, reverse=True):  # worker2 before worker
+            text = text.replace(name, short[name])
+        return text
+
+    lanes = [lane.model_copy(update={"path": said(lane.path)}) for lane in figure.lanes]
+    events = [e.model_copy(update={"where": said(e.where)}) for e in figure.events]
+    return figure.model_copy(update={"lanes": tuple(lanes), "events": tuple(events)})
 
 
 def timeline(figure: Timeline, result: RequirementResult | None = None) -> TimelineView:

@@ -177,6 +177,10 @@ def troubles(results: Results) -> list[Trouble]:
 
 def ending(results: Results) -> tuple[str, Verdict]:
     """How the run ended, in one word, and the verdict that its colour stands for."""
+    if results.gate is not None and results.gate.ships:
+        return "May ship", Verdict.PASS
+    if results.gate is not None and results.summary.exit_code == ExitCode.FAILED:
+        return "Must not ship", Verdict.FAIL
     known = ENDINGS.get(results.summary.exit_code, ("Undecided", Verdict.INCONCLUSIVE))
     if not results.run.complete and known[1] is Verdict.PASS:
         return "Not complete", Verdict.INCONCLUSIVE
@@ -185,7 +189,9 @@ def ending(results: Results) -> tuple[str, Verdict]:
 
 def because(results: Results) -> str:
     """Why the run ended as it did, without the word that the heading says already."""
-    reason = results.summary.exit_reason.removeprefix("failed: ")
+    reason = results.summary.exit_reason
+    for said in ("failed: ", "it must not ship: ", "it must not ship, ", "it may ship: "):
+        reason = reason.removeprefix(said)
     return reason[:1].upper() + reason[1:]
 
 

@@ -15,6 +15,9 @@ from helpers import (
     routing,
 )
 from helpers.calico import BlockAffinity
+from helpers.model import Family
+from helpers.resilience.happenings import Event
+from helpers.resilience.sessions import session_findings
 from tests.diagnosis import stories_settings as settings
 from tests.diagnosis import stories_traffic as traffic
 from tests.diagnosis.conftest import NODES, cell, cluster, diagnosed, pod_cells, result
@@ -80,6 +83,19 @@ def test_a_route_that_is_gone_with_sessions_up() -> None:
     (only,) = diagnosed(result("RTE-002", "ipv6", "fail", sentence), *passing("RTE-001"))
     assert only.rule == "block-routes-missing"
     assert only.cause.startswith("n1 has no IPv6 route to block fd00:10:244:1::/122 of n2,")
+
+
+def test_bgp_that_stays_away_in_a_roll_explains_what_flows_lost() -> None:
+    down = Event(10.0, "bgp", "n2", "Mesh_a: Established -> Idle", Family.IPV6)
+    said = session_findings("RES-001", [down], until=50.0)[Family.IPV6]
+    (only,) = diagnosed(
+        result("RES-001", "ipv6", "fail", *said),
+        result("RES-002", "ipv6", "fail", "connect ipv6 clusterIP: 20 of 176 lost (11.4%)"),
+        *passing("RES-001", "RES-002", family="ipv4"),
+    )
+    assert only.rule == "bgp-stays-away-in-a-roll"
+    assert only.cause.startswith("BGP over IPv6 stayed away at n2 for longer than")
+    assert len(only.consequences) == 2
 
 
 def test_nodes_that_do_not_reach_each_other_block_pods() -> None:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helpers.model import FAMILIES, Level
+from helpers.model import FAMILIES, Level, Verdict
 from helpers.requirements import Requirement, requirements
 from reports.diagnosis import diagnosed
 from reports.exit_codes import Ending
+from reports.gate_model import Gate, GatePart, Regression
 from reports.ledger import Ledger
 from reports.model import RESULTS_FILE, Results
 
@@ -166,6 +167,10 @@ def timeline() -> dict[str, Any]:
             {"at": 41.7, "what": "calico-node restarts", "where": "dsc-t-worker"},
             {"at": 66.2, "what": "calico-node restarts", "where": "dsc-t-control-plane"},
         ],
+        "limits": [
+            {"flows": "udp one-way", "longest": 2.0, "lost": 0.02, "resets": 0,
+             "reason": "Routes stay in the kernel while BIRD restarts."},
+        ],
         "windows": [{"start": 12.0, "end": 78.0, "what": "roll of calico-node"}],
     }  # fmt: skip
 
@@ -205,3 +210,41 @@ CHANGES = {
         {"where": "dsc-t-worker", "what": "ipv6 routes of bird", "old": "5", "new": "4"},
     ],
 }  # fmt: skip
+
+
+def gate() -> Gate:
+    """A gate that says no, with something of everything."""
+    parts = [
+        GatePart(
+            name=name,
+            title=title,
+            changes=name == "upgrade",
+            command="pytest suites -n4",
+            folder=None,
+            seconds=95.0,
+            calico=calico,
+            exit_code=code,
+            exit_reason=reason,
+            complete=True,
+        )
+        for name, title, calico, code, reason in (
+            ("before", "conformance of v3.30.1", "v3.30.1", 0, "all core requirements passed"),
+            ("upgrade", "upgrade of v3.30.1 to v3.31.0", "v3.31.0", 1, "failed: RES-001 [ipv6]"),
+            ("after", "conformance of v3.31.0", "v3.31.0", 1, "failed: SVC-007 [ipv6]"),
+        )
+    ]
+    worse = Regression(
+        id="SVC-007",
+        family="ipv6",
+        before=Verdict.PASS,
+        after=Verdict.FAIL,
+        reason=f"not answered: {MARKUP}",
+    )
+    return Gate(
+        ships=False,
+        old="v3.30.1",
+        new="v3.31.0",
+        parts=tuple(parts),
+        regressions=(worse,),
+        unclear=("upgrade of v3.30.1 to v3.31.0: RES-002 [ipv6] is inconclusive: too little",),
+    )

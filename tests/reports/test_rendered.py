@@ -80,7 +80,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with everything that a page can have."""
     old, new = tmp_path_factory.mktemp("old"), tmp_path_factory.mktemp("new")
     before = sample.run(old, {("EGR-001", "ipv4"): ("fail", "was broken")})
-    results = sample.run(new)
+    results = sample.run(new).model_copy(update={"gate": sample.gate()})
     (new / "timeline.json").write_text(json.dumps(sample.timeline()))
     (new / "changes.json").write_text(json.dumps(sample.CHANGES))
     return write(results, new, before)

@@ -26,6 +26,8 @@ EDGES = {
     "helpers/cluster_session.py": ("clusters",),  # the rest of plugin_clusters
     "helpers/plugin_outside.py": ("clusters.outside",),  # gives the outside its routes
     "helpers/prove.py": ("clusters",),  # journals lie where clusters are recorded
+    "reports/bundle.py": ("clusters.images",),  # what a cluster is built from
+    "helpers/resilience/rolls.py": ("clusters.upgrade",),  # a roll may be another release
 }
 # What ``clusters`` and ``reports`` must not take from ``helpers``: observing, and each other.
 FORBIDDEN = {

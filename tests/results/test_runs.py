@@ -206,7 +206,8 @@ def test_cluster_facts_reach_results_and_junit(project: Project) -> None:
 from types import SimpleNamespace
 @pytest.fixture(scope="session")
 def cluster():
-    return SimpleNamespace(name="prod", owned=False, kubeconfig="/k", context="c")
+    spec = SimpleNamespace(model_dump=lambda mode: {"calico": "3.31.0"})
+    return SimpleNamespace(name="prod", owned=False, kubeconfig="/k", context="c", spec=spec)
 @pytest.fixture(scope="session")
 def facts(cluster):
     node = {"name": "n1", "proxyMode": "ipvs", "kernel": "6.18", "addresses": ["fd00::1"]}
@@ -219,6 +220,7 @@ def test_svc_007_x(family, cluster): assert 0
     run = project.run("-n2")
     cluster = run.results["cluster"]
     assert cluster["kubernetes"] == "v1.36.4"
+    assert cluster["declared"] == {"calico": "3.31.0"}
     assert cluster["nodes"][0]["proxyMode"] == "ipvs"
     assert "--cluster=existing --kubeconfig /k --context c" in run.output
     properties = {

@@ -7,15 +7,17 @@ BIRD and processes are looked at again and again. Only changes are kept.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import select
+import signal
 import socket
 import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.agents.remote.host import bird_reply
+from helpers.agents.remote.host import bird_reply, matching
 
 if TYPE_CHECKING:
     from helpers.agents.remote.runner import Json
@@ -51,6 +53,9 @@ class Monitor:
             self.events.append(event)
         else:
             self.missed += 1
+
+    def close(self) -> None:
+        """Called when the process of flows ends."""
 
     def report(self) -> list[Json]:
         if not self.missed:
@@ -219,7 +224,61 @@ class Processes(Looking):
         return found
 
 
+class Files(Looking):
+    """Files that programs are installed or configured with: {paths}."""
+
+    kind = "cni"
+
+    def look(self) -> dict[str, str]:
+        found = {}
+        for name in self.spec["paths"]:
+            try:
+                seen = Path(name).stat()
+            except OSError:
+                continue
+            # When it was written, and its size: what is in it may be a program of 60 MB.
+            written = time.strftime("%H:%M:%S", time.gmtime(seen.st_mtime))
+            found[name] = f"{seen.st_size} bytes, written {written} UTC"
+        return found
+
+
+class Freeze(Monitor):
+    """Has processes stand still (SIGSTOP) for ``seconds``: {name}. They go on in any case.
+
+    It runs where they do, because what is frozen may be what sessions lead through.
+    """
+
+    def __init__(self, loop: Loop, spec: Json) -> None:
+        super().__init__(loop, spec)
+        self.until = time.monotonic() + float(spec["seconds"])
+        self.pids = self._signal([pid for pid, _ in matching(spec)], signal.SIGSTOP, "frozen")
+        if not self.pids:
+            raise RuntimeError(f"there is no process {spec['name']} to be frozen")
+        loop.plan(self.until, self)
+
+    def turn(self, now: float) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.pids, pids = [], self.pids
+        self._signal(pids, signal.SIGCONT, "thawed")
+
+    def _signal(self, pids: list[int], number: signal.Signals, said: str) -> list[int]:
+        done = []
+        for pid in pids:
+            try:
+                os.kill(pid, number)
+                done.append(pid)
+            except OSError as error:
+                self.note("process", None, f"{self.spec['name']} (pid {pid}): not {said}: {error}")
+            else:
+                self.note("process", None, f"{self.spec['name']} (pid {pid}): {said}")
+        return done
+
+
 MONITORS: dict[str, Any] = {
+    "files": Files,
+    "freeze": Freeze,
     "routes": Routes,
     "bird": Bird,
     "processes": Processes,

@@ -84,6 +84,13 @@ class Loop:
             self.epoll.unregister(sock.fileno())
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            for monitor in self.monitors:
+                monitor.close()
+
+    def _run(self) -> None:
         while not self.ended and time.monotonic() - self.asked < self.lease:
             now = time.monotonic()
             while self.due and self.due[0][0] <= now:

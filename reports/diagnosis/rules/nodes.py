@@ -207,6 +207,28 @@ RULES: Final = (
         local=True,
     ),
     Rule(
+        name="bgp-stays-away-in-a-roll",
+        faults=(),
+        depth=Depth.STATE,
+        cause="BGP over {ip} stayed away at {node} for longer than a roll of Calico takes: routes "
+        "to its pods lived on graceful restart alone, or were gone",
+        fix=(
+            "look for what dropped TCP/179 over {ip} at {node} then: nft list ruleset, "
+            "ip6tables-save, firewalls between the nodes",
+            "look at what BIRD of {node} logged while Calico rolled",
+        ),
+        signs=(
+            Finding(
+                ("RES-001",),
+                r"BGP session \S+ of (?P<node>\S+) was not Established for",
+                "BGP session Mesh_fd00_10_243__2 of worker was not Established for 30.5 s, allowed "
+                "are 20 s: is TCP port 179 open between the nodes for IPv6?",
+            ),
+        ),
+        explains=ids("RES-001 RES-002"),
+        local=True,
+    ),
+    Rule(
         name="block-routes-missing",
         faults=(),
         depth=Depth.STATE,

@@ -1,0 +1,1 @@
+"""What becomes of traffic while the cluster is disturbed: flows, events, limits, disturbances."""
