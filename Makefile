@@ -11,9 +11,9 @@ WORKERS ?= 4
 # Suites share the machine with their own cluster: more at once than processors only wait longer.
 SUITE_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 4); echo $$((n > 2 ? n : 2)))
 ARGS ?=
-# With a node in ipvs mode; make conformance PROFILE=native for a quick run without one. ARGS that
-# name a profile or a cluster decide for themselves.
-PROFILE ?= conformance
+# PROFILE=conformance adds a node in ipvs mode. ARGS that name a profile or a cluster decide for
+# themselves.
+PROFILE ?= native
 NAMED = $(filter --profile% --cluster% --reuse-cluster%,$(ARGS))
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dualstack-conformance
@@ -40,7 +40,7 @@ unit: browser venv ## the harness's own tests
 	$(RUN) pytest tests -n$(WORKERS) $(ARGS)
 
 .PHONY: live
-live: deps venv ## the suites on a cluster of their own, without a kernel to compile
+live: deps venv ## the suites on a cluster of their own
 	$(RUN) pytest suites -n$(SUITE_WORKERS) --profile native
 
 .PHONY: prove

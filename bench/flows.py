@@ -15,18 +15,12 @@ from typing import Final
 from helpers.flow_model import Flow, FlowKind, FlowReport, Way
 from helpers.flows import flowing
 from helpers.model import FAMILIES, Family
+from helpers.resilience.traffic import PACE
 from helpers.waiting import consistently
 from tests.lab.test_flows import busy_machine, cut_through, flow
 from tests.lab.topology import PORT, Lab, host_addresses, lab_running
 
-# Light enough for a small machine, and a tenth of a limit of some seconds.
-PACE: Final = {
-    FlowKind.UDP: 0.05,
-    FlowKind.ICMP: 0.1,
-    FlowKind.TCP: 0.1,
-    FlowKind.IDLE: 1.0,
-    FlowKind.CONNECT: 0.4,
-}
+IN_THE_LAB: Final = [kind for kind in PACE if kind is not FlowKind.DNS]  # it has no name server
 OUTAGES: Final = (0.05, 0.5, 5.0)
 IDLE_SECONDS: Final = float(os.environ.get("BENCH_IDLE_SECONDS", "60"))
 KINDS: Final = (FlowKind.UDP, FlowKind.ICMP, FlowKind.CONNECT)
@@ -54,7 +48,7 @@ def told(report: FlowReport) -> str:
 
 def idle(lab: Lab) -> None:
     """Nothing is disturbed: nothing may be lost, and what it costs."""
-    flows = [calm(lab, kind, family) for kind in PACE for family in FAMILIES]
+    flows = [calm(lab, kind, family) for kind in IN_THE_LAB for family in FAMILIES]
     with flowing(flows, lease=IDLE_SECONDS + 60) as running:
         pids = [remote.pid for remote in running.senders.values()]
         before = sum(cpu_seconds(pid) for pid in pids)

@@ -27,6 +27,7 @@ RANGES: Final[Mapping[Family, IPNetwork]] = {
     Family.IPV4: ip_network("198.18.77.0/24"),
     Family.IPV6: ip_network("2001:2:0:77::/120"),
 }
+POOL: Final = (CALICO, "IPPool")  # what the API is asked for
 BLOCK_SIZE: Final[Mapping[Family, int]] = {Family.IPV4: 26, Family.IPV6: 122}  # Calico's defaults
 FREED_WITHIN: Final = 60.0  # seconds for the addresses of deleted pods
 
@@ -102,7 +103,7 @@ def release(kube: Kube, pool: OwnPool) -> None:
         return [str(a.pod) for b in blocks if mine(b.cidr) for a in b.allocations]
 
     eventually(held, lambda left: not left, within=FREED_WITHIN, what=f"{pool.name} is unused")
-    kube.delete(CALICO, "IPPool", pool.name)
+    kube.delete(*POOL, pool.name)
     for item in kube.calico("BlockAffinity"):
         if mine(BlockAffinity.from_api(item).cidr):
             kube.delete(CALICO, "BlockAffinity", item["metadata"]["name"])

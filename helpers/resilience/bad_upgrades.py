@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from helpers import bird
 from helpers.calico_config import CALICO_NODE
 from helpers.model import Family
+from helpers.own_pools import POOL
+from helpers.verdicts import Inconclusive
 from helpers.waiting import consistently
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from helpers.agents.pool import AgentPool
     from helpers.kube import Kube
 
-POOL: Final = ("crd.projectcalico.org/v1", "IPPool")
 BLOCKED_FOR: Final = 20.0  # seconds
 BGP_DROP: Final = """table ip6 dsbad {
   chain in { type filter hook input priority -10; tcp dport 179 drop; tcp sport 179 drop; }
@@ -86,14 +87,20 @@ def _delete_pools(kube: Kube, _: AgentPool) -> None:
 
 
 def _block_bgp(_: Kube, agents: AgentPool) -> None:
-    """For a while, beside the roll that goes on."""
+    """For a while, beside the roll that goes on.
+
+    Raises:
+        Inconclusive: the node refuses the rules: nothing would be spoilt.
+    """
     agent = agents.nodes[list(agents.nodes)[-1]]
-    threading.Thread(target=_blocked, args=[agent], daemon=True).start()
-
-
-def _blocked(agent: Agent) -> None:
-    agent.call_one("run", argv=["nft", BGP_DROP])
+    done = agent.call_one("run", argv=["nft", BGP_DROP])
+    if done["rc"] != 0:
+        raise Inconclusive(f"BGP over IPv6 cannot be cut on {agent.node}: {done['stderr']}")
     agent.call_one("bird", socket=bird.SOCKETS[Family.IPV6], command=RESTART)
+    threading.Thread(target=_lift, args=[agent], daemon=True).start()
+
+
+def _lift(agent: Agent) -> None:
     consistently(lambda: "BGP over IPv6 is cut", bool, during=BLOCKED_FOR, every=BLOCKED_FOR,
                  what="BGP over IPv6 is cut")  # fmt: skip
     agent.call_one("run", argv=["nft", "delete", "table", "ip6", "dsbad"])

@@ -12,7 +12,7 @@ from helpers.resilience import disturb, snapshot
 from helpers.resilience.churn import Churn, NewPod, new_pod_findings, new_pod_record
 from helpers.resilience.rolls import Roll, release_findings, require_rolled
 from helpers.resilience.sessions import session_findings
-from helpers.resilience.study import CALM_AFTER, Outcome, Study, observe, outcome
+from helpers.resilience.study import CALM_AFTER, Outcome, Study, everything, observe, outcome
 from helpers.resilience.traffic import Setting
 
 NEW: Final = frozenset({FlowKind.CONNECT, FlowKind.DNS})
@@ -26,10 +26,6 @@ def is_new(flow: Flow) -> bool:
 
 def is_old(flow: Flow) -> bool:
     return not is_new(flow)
-
-
-def everything(_: Flow) -> bool:
-    return True
 
 
 def rolled(requirement: str, setting: Setting) -> Outcome:

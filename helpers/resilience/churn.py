@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 DUAL_WITHIN: Final = 60.0  # seconds from its creation until a pod has an address of each family
 ANSWERS_AT_LEAST: Final = 5.0  # seconds that a pod has to answer, however late it was Ready
 BETWEEN: Final = 6.0  # seconds between two new pods
-LEFT_ALIVE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

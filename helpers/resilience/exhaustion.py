@@ -21,16 +21,16 @@ from helpers.findings import listed
 from helpers.kube_errors import KubeError
 from helpers.model import FAMILIES, Family
 from helpers.naming import MANAGED_BY, PREFIX
-from helpers.newborn import allocated
 from helpers.once import once
+from helpers.own_pools import POOL
 from helpers.parallel import on_each
+from helpers.resilience.held import still_held
 from helpers.verdicts import Blocked
 from helpers.waiting import NotSettled, eventually
 
 if TYPE_CHECKING:
     from helpers.resilience.traffic import Setting
 
-POOL: Final = ("crd.projectcalico.org/v1", "IPPool")
 SIZE: Final = 4
 # Benchmark and documentation prefixes: nobody's, so that no route of the cluster is touched.
 PREFIXES: Final = {Family.IPV4: "198.18.{}.{}/30", Family.IPV6: "2001:db8:{:x}:{:x}::/126"}
@@ -176,13 +176,23 @@ def _one(setting: Setting, family: Family, node: str) -> dict[str, Any]:
             event = _failure(setting, many)
             ips = [ip for pod in workloads.kube.pods(workloads.namespace) if pod.name == many
                    for ip in pod.pod_ips]  # fmt: skip
-            held = _held(setting, label, node)
+            # Attempts come and go meanwhile: what counts is what IPAM never lets go of.
+            held = still_held(
+                setting.kube, {label: node}, RELEASED_WITHIN, f"nothing is held for {label}"
+            )
             workloads.delete_pod(names[0], grace_seconds=0)
             recovered = _recovered(setting, many)
         finally:
-            for name in [*names, f"{family}-{SIZE}"]:
+            everybody = [*names, f"{family}-{SIZE}"]
+            for name in everybody:
                 workloads.delete_pod(name, grace_seconds=0)
-            _gone(setting, [f"{workloads.namespace}/{n}" for n in (*names, f"{family}-{SIZE}")])
+            # The pool is deleted when none of its addresses is in use any more.
+            still_held(
+                setting.kube,
+                {f"{workloads.namespace}/{name}": node for name in everybody},
+                RELEASED_WITHIN,
+                "the addresses of the tiny pool are released",
+            )
     return {
         "family": family.value,
         "pool": f"{pool} ({cidr})",
@@ -212,21 +222,6 @@ def _running(setting: Setting, pod: str) -> str:
     return next((f"{p.name} runs" for p in pods if p.name == pod and p.pod_ips), "")
 
 
-def _held(setting: Setting, label: str, node: str) -> list[str]:
-    """What IPAM never lets go of; attempts come and go meanwhile."""
-    left: list[str] = []
-    with contextlib.suppress(NotSettled):
-        eventually(
-            lambda: [str(a.address) for a in allocated(setting.kube, {label: node})],
-            lambda held: left.__setitem__(slice(None), held) or not held,
-            within=RELEASED_WITHIN,
-            every=0.5,
-            describe=listed,
-            what=f"nothing is held for {label}",
-        )
-    return left
-
-
 def _recovered(setting: Setting, pod: str) -> float | None:
     began = time.monotonic()
     with contextlib.suppress(NotSettled):
@@ -243,16 +238,3 @@ def _recovered(setting: Setting, pod: str) -> float | None:
         )
         return time.monotonic() - began
     return None
-
-
-def _gone(setting: Setting, labels: list[str]) -> None:
-    """The pool is deleted when none of its addresses is in use any more."""
-    with contextlib.suppress(NotSettled):
-        eventually(
-            lambda: allocated(setting.kube, dict.fromkeys(labels, "")),
-            lambda held: not held,
-            within=RELEASED_WITHIN,
-            every=0.5,
-            describe=lambda held: listed(a.address for a in held),
-            what="the addresses of the tiny pool are released",
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from helpers.addressing import sharing_findings
 from helpers.findings import listed
 from helpers.model import FAMILIES
-from helpers.newborn import allocated
+from helpers.resilience.held import still_held
 from helpers.views import PodView
-from helpers.waiting import NotSettled, eventually
 
 if TYPE_CHECKING:
     from helpers.kube import Object
@@ -118,30 +116,15 @@ def _round(setting: Setting, number: int) -> Round:
     everybody = tuple(PodView.from_api(pod) for pod in raw)
     for name in names:
         workloads.delete_pod(name, grace_seconds=1)
-    left = _left(setting, {f"{workloads.namespace}/{name}": node for name, node in names.items()})
-    return Round(everybody, tuple(mine), tuple(seconds), left)
+    left = still_held(
+        setting.kube,
+        {f"{workloads.namespace}/{name}": node for name, node in names.items()},
+        RELEASED_WITHIN,
+        "addresses of a round of pods are released",
+    )
+    return Round(everybody, tuple(mine), tuple(seconds), tuple(left))
 
 
 def _named(pod: Object, namespace: str, names: Iterable[str]) -> bool:
     meta = pod["metadata"]
     return meta.get("namespace") == namespace and meta["name"] in names
-
-
-def _left(setting: Setting, labels: Mapping[str, str]) -> tuple[str, ...]:
-    held: list[str] = []
-
-    def look() -> list[str]:
-        held[:] = [str(each.address) for each in allocated(setting.kube, labels)]
-        return list(held)
-
-    with contextlib.suppress(NotSettled):  # the judgement says which are left
-        eventually(
-            look,
-            lambda seen: not seen,
-            within=RELEASED_WITHIN,
-            every=1.0,
-            describe=lambda seen: f"{len(seen)} addresses are held",
-            what="addresses of a round of pods are released",
-        )
-        return ()
-    return tuple(held)

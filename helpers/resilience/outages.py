@@ -10,28 +10,23 @@ from helpers.flows import start_remote
 from helpers.kube_errors import KubeError
 from helpers.model import Family, Protocol
 from helpers.once import once
+from helpers.own_pools import POOL
 from helpers.plan import PROGRAMMED_WITHIN, Kind, all_reached, carry_out, folded, plan
 from helpers.proxy_nodes import differences, with_tables
 from helpers.proxy_tables import lasting
 from helpers.resilience import disturb
-from helpers.resilience.study import Outcome, Study, observe, outcome
+from helpers.resilience.study import Outcome, Study, everything, observe, outcome
 from helpers.services import agent_service, clients_inside
 from helpers.verdicts import Inconclusive
 from helpers.waiting import NotSettled, consistently, eventually
 
 if TYPE_CHECKING:
-    from helpers.flow_model import Flow
     from helpers.resilience.traffic import Setting
 
 EQUAL_WITHIN: Final = 60.0  # seconds until the rules equal the Services again (RES-004)
 DISABLED_FOR: Final = 5.0  # seconds
 API_DOWN_FOR: Final = 60.0  # seconds
 API_BACK_WITHIN: Final = 90.0  # seconds
-POOL: Final = ("crd.projectcalico.org/v1", "IPPool")
-
-
-def everything(_: Flow) -> bool:
-    return True
 
 
 # -- kube-proxy -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from helpers.model import DualAddresses, Family, Protocol
 from helpers.naming import AGENT_NAMESPACE
 from helpers.once import once
 from helpers.probes import Probe
-from helpers.resilience.study import Outcome, Study, observe, outcome
+from helpers.resilience.study import Outcome, Study, everything, observe, outcome
 from helpers.verdicts import Inconclusive
 from helpers.waiting import NotSettled, eventually
 
@@ -102,7 +102,7 @@ def rebooted(setting: Setting, node: str, restart: Callable[[str], None]) -> Out
             setting.agents,
             flows,
             lambda study: act(study, place),
-            {"RES-005": lambda _: True},
+            {"RES-005": everything},
         )
 
     return outcome(once(setting.state, "resilience-reboot", compute), "RES-005")

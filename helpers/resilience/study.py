@@ -36,6 +36,11 @@ Json = dict[str, Any]
 EventJudge = Callable[[Sequence[Event], float], Mapping[Family, list[str]]]
 
 
+def everything(_: Flow) -> bool:
+    """Of a requirement that judges every flow."""
+    return True
+
+
 @dataclass(slots=True)
 class Window:
     """A time with a name, on the harness's clock."""
